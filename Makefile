@@ -1,0 +1,72 @@
+# Two commands are all: `make run` (the main job) and `make test`. `make help` lists the rest.
+#
+# Settings are given on the command line and become params: make run data.source=faces.zip preset=grey-48
+
+PYTHON ?= python3
+VENV := .venv
+SERVE_VENV := .venv-serve
+UV := $(VENV)/bin/uv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+unexport PYTHONDONTWRITEBYTECODE # a stage that compiles TensorFlow anew at every start loses seconds
+
+# `data.source=x` among the words after `make` reaches `emotion run` as it is.
+PARAMS = $(foreach word,$(filter seed=% data.% validation.% training.% models.% evaluation.% export.% gate.% registry.%,$(MAKEOVERRIDES)),'$(word)')
+preset ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check serve ui lock setup clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(VENV)/.train ## Retrain what changed, promote the best model through the gate, print the results
+	emotion run $(if $(preset),--preset $(preset)) $(PARAMS)
+
+test: check $(SERVE_VENV)/.serve ## Static checks, then every test
+	pytest -n 2 --dist loadgroup $(TESTS)
+
+check: $(VENV)/.dev ## Static checks only: format, lint, types, locks
+	ruff format --check .
+	ruff check .
+	mypy
+
+serve: $(SERVE_VENV)/.serve ## Serve the champion at http://127.0.0.1:8000
+	PYTHONPATH=src $(SERVE_VENV)/bin/python -m serving
+
+ui: $(VENV)/.train ## MLflow's pages at http://127.0.0.1:5000
+	emotion ui
+
+setup: $(VENV)/.dev $(SERVE_VENV)/.serve ## Both environments, nothing else
+
+lock: $(UV) ## Compile requirements/*.in into hashed locks
+	for name in uv dev train serve; do \
+	  uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	    $$(case $$name in train|serve) echo -c requirements/dev.txt;; esac) \
+	    -o requirements/$$name.txt requirements/$$name.in || exit 1; \
+	done
+
+clean: ## Remove environments and caches; what DVC and MLflow keep stays
+	rm -rf $(VENV) $(SERVE_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(UV): requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || apt-get install -y python3-venv || \
+	  { echo "error: $(PYTHON) cannot make virtual environments; install its venv package" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/.train: requirements/train.txt pyproject.toml $(UV)
+	uv pip install --quiet --python $(VENV) --require-hashes -r requirements/train.txt
+	uv pip install --quiet --python $(VENV) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.train
+	uv pip install --quiet --python $(VENV) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(SERVE_VENV)/.serve: requirements/serve.txt $(UV)
+	uv venv --quiet --clear --python $(VENV)/bin/python $(SERVE_VENV)
+	uv pip install --quiet --python $(SERVE_VENV) --require-hashes -r requirements/serve.txt
+	@touch $@

@@ -1,0 +1,21 @@
+"""Stage: the kept images -> TFRecord shards of every split.
+
+python -m pipeline.shards   # prints the images per class and split
+"""
+
+from rich.console import Console
+
+from emotion_detection.data.sharding import counts_table, write_shards
+from emotion_detection.errors import reported
+from emotion_detection.params import load_params
+
+
+def main() -> None:
+    params = load_params()
+    info = write_shards(params.data, params.seed)
+    Console().print(counts_table(info))
+
+
+if __name__ == "__main__":
+    with reported():
+        main()

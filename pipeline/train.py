@@ -1,0 +1,30 @@
+"""Stage: data/shards -> models/NAME/ with model.keras, history.json and run.json.
+
+    python -m pipeline.train NAME
+
+NAME is an entry in `models` of params.yaml. Prints a line for each epoch; killed, the same command resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from emotion_detection.artifacts import SHARDS, model_dir
+from emotion_detection.errors import reported
+from emotion_detection.params import load_params
+from emotion_detection.training import train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.train", description="Train one model.")
+    parser.add_argument("name", metavar="NAME", help="entry in `models` of params.yaml")
+    name = parser.parse_args().name
+    params = load_params()
+    history = train(name, params, SHARDS, model_dir(name))
+    best = {key: values[history.best_epoch] for key, values in history.metrics.items()}
+    print(f"{model_dir(name)}: epoch {history.best_epoch + 1}, val_accuracy {best['val_accuracy']:.1%}")
+
+
+if __name__ == "__main__":
+    with reported():
+        main()

@@ -1,0 +1,64 @@
+"""The HTTP application.
+
+    python -m serving --bundle bundles/lenet                    # or, with options of uvicorn's own:
+    uvicorn --factory serving.app:create_app
+
+Nothing of training is imported here: neither TensorFlow nor DVC, Great Expectations, pandas or pyarrow; and
+MLflow only where the model comes from its registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from serving import problems
+from serving.context import Context
+from serving.metrics import Metrics, MetricsMiddleware
+from serving.model import ModelSlot
+from serving.routes import router
+from serving.settings import Settings, load_settings
+from serving.watcher import Watcher
+
+PATIENCE = 3.0
+"""Seconds for which the port stays closed while the model is loaded; MLflow may take longer, or never answer."""
+DESCRIPTION = (
+    "Emotions in images of faces. Every answer names the model, and through it the code and data, that gave it."
+)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the application; the model is loaded in the background once it starts.
+
+    Args:
+        settings: none: from the environment.
+
+    Raises:
+        SettingsError: the environment has a wrong value.
+    """
+    settings = settings or load_settings()
+    paths = [route.path for route in router.routes if isinstance(route, APIRoute)]
+    metrics = Metrics(paths, problems.REASONS)
+    workers = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
+    context = Context(settings, metrics, ModelSlot(), workers)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watcher = Watcher(settings, context.slot, metrics)
+        watcher.start()
+        await asyncio.to_thread(watcher.wait, PATIENCE)
+        yield
+        watcher.stop()
+        workers.shutdown()
+
+    app = FastAPI(title="Emotion detection", description=DESCRIPTION, version="0.1.0", lifespan=lifespan)
+    app.state.context = context
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    problems.install(app)
+    app.include_router(router)
+    return app

@@ -1,0 +1,93 @@
+"""A verified bundle, ready to answer: ONNX Runtime session, preprocessing, warm-up.
+
+    engine = Engine(read_bundle(Path("bundles/lenet")))
+    engine.classify(jpeg_bytes)          -> float32 (K,), sums to 1
+
+Nothing here knows of HTTP, and everything is safe to call from several threads at once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from emotion_detection.bundle import INPUT_NAME, OUTPUT_NAME, ModelBundle
+from emotion_detection.errors import BundleError
+from emotion_detection.preprocess import MAX_PIXELS, Pixels, prepare
+
+Probabilities = NDArray[np.float32]
+
+
+class Engine:
+    """Answers with the model of one bundle, for as long as it lives."""
+
+    def __init__(self, bundle: ModelBundle, threads: int = 1) -> None:
+        """Load the graph, check that it is what `bundle.json` says, and run it once.
+
+        Args:
+            bundle: as `read_bundle` gives it.
+            threads: of ONNX Runtime within one call of `predict`.
+
+        Raises:
+            BundleError: the graph cannot be loaded or run, or its inputs or outputs differ from the contract.
+        """
+        self._bundle = bundle
+        self._session = _open_session(bundle, threads)
+        self._warm_up()
+
+    def prepare(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
+        """Decode an image file into the model's input, uint8 (S, S, C).
+
+        Raises:
+            NotAnImage, BrokenImage, ImageTooLarge: as `preprocess.decode`.
+        """
+        info = self._bundle.info
+        return prepare(data, info.image_size, info.channels, max_pixels)
+
+    def predict(self, images: Pixels) -> Probabilities:
+        """Calibrated probabilities.
+
+        Args:
+            images: uint8 (N, S, S, C).
+
+        Returns:
+            float32 (N, K), in the order of the bundle's labels; each row sums to 1.
+        """
+        probabilities: Probabilities = self._session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
+        return probabilities
+
+    def classify(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Probabilities:
+        """From the bytes of one image file to float32 (K,): `prepare`, then `predict`; errors as `prepare`."""
+        answer: Probabilities = self.predict(self.prepare(data, max_pixels)[np.newaxis])[0]
+        return answer
+
+    def _warm_up(self) -> None:
+        info = self._bundle.info
+        blank = np.zeros((1, info.image_size, info.image_size, info.channels), np.uint8)
+        try:
+            answer = self.predict(blank)
+        except Exception as error:  # ONNX Runtime's errors have no common base of their own
+            raise _refused(self._bundle, f"cannot be run on {blank.shape} {blank.dtype}: {error}") from None
+        if answer.shape != (1, len(info.labels)) or answer.dtype != np.float32:
+            expected = f"(1, {len(info.labels)}) float32"
+            raise _refused(self._bundle, f"answers with {answer.shape} {answer.dtype}, expected {expected}")
+        if not np.isclose(answer.sum(), 1, atol=1e-3):  # false for NaN as well
+            raise _refused(self._bundle, f"answers with {answer[0]}, which are no probabilities")
+
+
+def _open_session(bundle: ModelBundle, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Spinning threads take the cores that the other workers need to decode.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(bundle.model_path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # as above
+        raise _refused(bundle, f"ONNX Runtime cannot load it: {error}") from None
+
+
+def _refused(bundle: ModelBundle, why: str) -> BundleError:
+    return BundleError(f"{bundle.model_path}: {why}; export the model again")

@@ -1,0 +1,98 @@
+"""The server's settings, from environment variables or options; the names stand here and nowhere else.
+
+    EMOTION_BUNDLE=bundles/lenet EMOTION_PORT=9000 python -m serving
+    python -m serving --bundle bundles/lenet --port 9000        # the same; --help lists them all
+
+Without a bundle directory the champion is taken from the MLflow registry at MLFLOW_TRACKING_URI.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from emotion_detection.errors import EmotionError
+from emotion_detection.preprocess import MAX_PIXELS
+
+PREFIX = "EMOTION_"
+_TYPO = 0.75  # similarity from which an unknown name is taken for a misspelt one
+
+
+class SettingsError(EmotionError):
+    """An environment variable or option of the server has a wrong name or value."""
+
+
+class Settings(BaseSettings):
+    """How the server runs."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        cli_prog_name="python -m serving",
+        cli_kebab_case=True,
+    )
+
+    bundle: Path | None = None
+    """Serve this bundle directory, without any registry."""
+    model: str = Field("emotion-detector", min_length=1)
+    """Registered model in MLflow."""
+    alias: str = Field("champion", min_length=1)
+    """Alias, or number, of the version that is served."""
+    cache: Path = Path(".cache/serving")
+    """Where bundles from the registry are downloaded to."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for every interface."""
+    port: int = Field(8000, ge=0, le=65535)
+    """0: any free port."""
+    max_bytes: int = Field(10_000_000, ge=1)
+    """Largest image file, bytes; larger ones are refused before they are read."""
+    max_pixels: int = Field(MAX_PIXELS, ge=1)
+    """Largest image, pixels; larger ones are refused before they are decoded."""
+    workers: int = Field(os.cpu_count() or 1, ge=1, le=256)
+    """Threads that decode and predict, one request each."""
+    threads: int = Field(1, ge=1, le=256)
+    """Threads of ONNX Runtime within one prediction."""
+    retry_seconds: float = Field(5.0, gt=0)
+    """Pause before loading a model is tried again."""
+    drain_seconds: int = Field(30, ge=0)
+    """How long requests in flight may take to end after SIGTERM."""
+
+
+def load_settings(arguments: Sequence[str] = ()) -> Settings:
+    """Read the settings; options win over environment variables.
+
+    Raises:
+        SettingsError: a value does not fit, or a variable looks like a misspelt setting; the message names
+            each, with what was found and what is expected.
+    """
+    _refuse_typos()
+    try:
+        return Settings(_cli_parse_args=list(arguments))
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(item) for item in error.errors())) from None
+
+
+def _refuse_typos() -> None:
+    # Not every EMOTION_* is meant for us: Kubernetes sets EMOTION_DETECTOR_PORT for a service of that name.
+    known = [name.upper() for name in Settings.model_fields]
+    for variable in os.environ:
+        name = variable.removeprefix(PREFIX)
+        if variable == name or name in known:
+            continue
+        for meant in difflib.get_close_matches(name, known, n=1, cutoff=_TYPO):
+            raise SettingsError(f"{variable}: no such setting; did you mean {PREFIX}{meant}?")
+
+
+def _explain(item: Mapping[str, Any]) -> str:
+    name, message = str(item["loc"][0]), item["msg"]
+    variable, option = PREFIX + name.upper(), "--" + name.replace("_", "-")
+    return f"{variable} or {option}: found {item['input']!r}; {message[0].lower()}{message[1:]}"

@@ -1,0 +1,110 @@
+"""Batches of training and validation images, the same in every run with the same seed.
+
+The order and the augmentation of epoch k depend on the seed and on k alone, so that a training which was
+interrupted sees what it would have seen. Data sets up to a gibibyte are decoded once and kept in memory.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emotion_detection.artifacts import DatasetInfo
+from emotion_detection.augmentation import augment
+from emotion_detection.backend import tf
+from emotion_detection.data.shards import load_arrays, load_split, untuned
+from emotion_detection.params import Split, TrainingParams
+
+Dataset = Any
+Tensor = Any
+MEMORY_LIMIT = 2**30
+
+
+@dataclass(frozen=True)
+class Source:
+    """One split of the shards."""
+
+    directory: Path
+    split: Split
+    images: int
+    memory: tuple[Tensor, Tensor] | None
+    """Decoded uint8 (N, S, S, C) and int32 (N,), where they fit."""
+
+    @classmethod
+    def open(cls, directory: Path, split: Split, info: DatasetInfo, memory_limit: int = MEMORY_LIMIT) -> Source:
+        """Look at a split, and read it into memory if both splits of a training fit.
+
+        Raises:
+            ArtifactError: a shard is missing or damaged.
+        """
+        decoded = sum(count(info, name) for name in ("train", "val")) * info.image_size**2 * info.channels
+        memory = read_split(directory, split) if decoded <= memory_limit else None
+        return cls(directory, split, count(info, split), memory)
+
+    def in_order(self, batch_size: int) -> Dataset:
+        """All images, as they stand in the shards: (uint8 (B, S, S, C), int32 (B,))."""
+        if self.memory is None:
+            return load_split(self.directory, self.split, batch_size)
+        return tf.data.Dataset.from_tensor_slices(self.memory).batch(batch_size)
+
+    def shuffled(self, batch_size: int, seed: int) -> Dataset:
+        """All images, in an order that `seed` decides."""
+        if self.memory is None:
+            return load_split(self.directory, self.split, batch_size, shuffle_seed=seed)
+        images, labels = self.memory
+        order = np.random.default_rng(seed).permutation(self.images)
+        rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        return rows.map(lambda some: (tf.gather(images, some), tf.gather(labels, some)))
+
+
+def training_batches(source: Source, info: DatasetInfo, training: TrainingParams, seed: int) -> Dataset:
+    """One epoch: augmented uint8 (B, S, S, C), one-hot float32 (B, classes), weight of each image float32 (B,).
+
+    Args:
+        source: the training split.
+        info: labels and class weights.
+        training: batch size, augmentation, class weights.
+        seed: as `epoch_seed` gives it.
+    """
+    weights = tf.constant(class_weights(info, training))
+
+    def prepare(step: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        images, labels = batch
+        changed = augment(images, tf.stack([seed, tf.cast(step, tf.int32)]), training.augmentation)
+        return changed, tf.one_hot(labels, len(info.labels)), tf.gather(weights, labels)
+
+    numbered = source.shuffled(training.batch_size, seed).enumerate()
+    return untuned(numbered.map(prepare, num_parallel_calls=os.cpu_count()).prefetch(4))
+
+
+def validation_batches(source: Source, info: DatasetInfo, training: TrainingParams) -> Dataset:
+    """Unchanged uint8 (B, S, S, C), one-hot float32 (B, classes)."""
+    batches = source.in_order(training.batch_size)
+    return untuned(batches.map(lambda images, labels: (images, tf.one_hot(labels, len(info.labels)))).prefetch(2))
+
+
+def class_weights(info: DatasetInfo, training: TrainingParams) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """Weight in the loss of an image of each class, float32 (classes,)."""
+    balanced = training.class_weights == "balanced"
+    return np.array([info.class_weights[label] if balanced else 1 for label in info.labels], np.float32)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A seed for one epoch, below 2^31; no sum, or epoch 1 of seed 0 would be epoch 0 of seed 1."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0] >> 1)
+
+
+def count(info: DatasetInfo, split: Split) -> int:
+    """Images of a split."""
+    return sum(info.counts[split].values())
+
+
+def read_split(directory: Path, split: Split) -> tuple[Tensor, Tensor]:
+    """All images and labels of a split, decoded: uint8 (N, S, S, C) and int32 (N,)."""
+    arrays = load_arrays(directory, split)
+    with tf.device("CPU"):  # they are drawn from there; a GPU's memory is for the model
+        return tf.constant(arrays.images), tf.constant(arrays.labels)

@@ -1,0 +1,83 @@
+"""What a training needs to go on after it was killed: written after every epoch, whole or not at all.
+
+    .checkpoints/NAME/TRAINING_ID/epoch-00003/state.weights.h5    model, optimizer, schedule
+                                              best.weights.h5     weights of the best epoch so far
+                                              history.json        the curves so far
+
+It is no output of DVC, which deletes outputs before it runs a stage again. Keras's own BackupAndRestore keeps
+neither the curves nor the best weights nor how long nothing improved, and overwrites its only copy in place.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emotion_detection.artifacts import History, atomic_directory, read_record, write_record
+
+if TYPE_CHECKING:
+    import keras
+
+CHECKPOINTS = Path(".checkpoints")
+STATE, BEST, HISTORY = "state.weights.h5", "best.weights.h5", "history.json"
+
+
+class Checkpoint:
+    """The last finished epoch of one training, on disk."""
+
+    def __init__(self, directory: Path) -> None:
+        """`directory` belongs to this training alone; it need not exist."""
+        self.directory = directory
+
+    def read_history(self) -> History | None:
+        """The curves up to the last finished epoch; none if no epoch was finished."""
+        latest = self._latest()
+        return read_record(latest / HISTORY, History) if latest else None
+
+    def save(self, model: keras.Model, history: History) -> None:
+        """Replace the checkpoint.
+
+        Args:
+            model: compiled, in its state after the last epoch of `history`.
+            history: all epochs so far.
+
+        Raises:
+            ArtifactError: the disk is full or cannot be written.
+        """
+        previous = self._latest()
+        epochs = len(history.metrics["loss"])
+        # Under a new name, and the old one goes last: a kill at any point leaves one of the two.
+        with atomic_directory(self.directory / f"epoch-{epochs:05d}") as new:
+            model.save_weights(new / STATE)
+            is_best = previous is None or history.best_epoch == epochs - 1
+            shutil.copyfile(new / STATE if is_best or previous is None else previous / BEST, new / BEST)
+            write_record(new / HISTORY, history)
+        if previous:
+            shutil.rmtree(previous)
+
+    def restore_last(self, model: keras.Model) -> None:
+        """Load weights and optimizer state of the last finished epoch into the compiled model."""
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(self._existing() / STATE)
+
+    def restore_best(self, model: keras.Model) -> None:
+        """Load the weights of the best epoch into the compiled model."""
+        model.load_weights(self._existing() / BEST)
+
+    def remove(self) -> None:
+        """Forget the training, because it is finished."""
+        finished = self.directory.with_suffix(".finished")
+        shutil.rmtree(finished, ignore_errors=True)
+        if self.directory.exists():
+            self.directory.rename(finished)  # a kill in the middle of rmtree must not leave half a checkpoint
+            shutil.rmtree(finished)
+
+    def _latest(self) -> Path | None:
+        return max(self.directory.glob("epoch-*"), default=None)
+
+    def _existing(self) -> Path:
+        latest = self._latest()
+        if latest is None:
+            raise FileNotFoundError(self.directory)
+        return latest

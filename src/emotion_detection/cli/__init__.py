@@ -1,0 +1,43 @@
+"""The command line: `emotion --help`.
+
+Exit status of every command: 0 done; 1 an error, or the gate refused; 2 the command line is wrong. Errors go to
+standard error, results to standard output, as JSON with `--json`. Nothing heavy is imported here: each command
+imports what it needs, so that help is there at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from emotion_detection.cli import params, promotion, results, run, ui
+from emotion_detection.errors import reported
+
+
+class _Reported(TyperGroup):
+    """Reports an EmotionError of any command as one message."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with reported():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    cls=_Reported,
+    help="From labelled face images to a served emotion classifier.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command(cls=run.WithDvcArguments)(run.run)
+app.command()(results.results)
+app.command(name="params")(params.show_params)
+app.command()(promotion.promote)
+app.command()(promotion.rollback)
+app.command()(promotion.gate)
+app.command()(promotion.trace)
+app.command()(results.runs)
+app.command()(ui.ui)

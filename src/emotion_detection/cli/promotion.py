@@ -1,0 +1,140 @@
+"""`emotion promote`, `rollback`, `gate` and `trace`: which version serves, and why it may."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from emotion_detection.cli.output import AsJson, console, print_json, print_table
+from emotion_detection.errors import EmotionError, PromotionRefused
+
+if TYPE_CHECKING:
+    from emotion_detection.promotion import Decision
+    from emotion_detection.registry import VersionInfo
+
+Which = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[VERSION|MODEL]", help="A number, an alias, or a model of params.yaml; by default the best."
+    ),
+]
+
+
+def promote(
+    which: Which = None,
+    force: Annotated[bool, typer.Option("--force", help="Whatever the gate says; needs --reason.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Kept with the version.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a version champion if it passes the gate. Refused: the champion stays, exit status 1."""
+    if force != bool(reason and reason.strip()):
+        raise EmotionError("--force and --reason TEXT go together: say why the gate is overruled")
+    decision = decide(which, reason)
+    if as_json:
+        print_json(decision_record(decision))
+    else:
+        show_decision(decision)
+    if not decision.promoted:
+        raise PromotionRefused(refusal(decision))
+
+
+def gate(which: Which = None, as_json: AsJson = False) -> None:
+    """Say what the gate would say of a version; changes nothing. Exit status 1 if it would refuse."""
+    from emotion_detection.gate import table
+    from emotion_detection.params import load_params
+    from emotion_detection.promotion import find_candidate, judge_version
+    from emotion_detection.registry import Registry
+
+    params = load_params()
+    registry = Registry(params.registry.model)
+    verdict = judge_version(params, registry, find_candidate(params, registry, which))
+    if as_json:
+        print_json(verdict.model_dump())
+    else:
+        console().print(table(verdict))
+    if not verdict.passed:
+        raise PromotionRefused(f"the gate would refuse {verdict.challenger}: {verdict.failures()}")
+
+
+def rollback(as_json: AsJson = False) -> None:
+    """Make the previous champion champion again; repeated, it goes further back."""
+    from emotion_detection.params import load_params
+    from emotion_detection.registry import Registry
+
+    registry = Registry(load_params().registry.model)
+    former, now = registry.champion(), registry.rollback()
+    if as_json:
+        print_json({"champion": now.version, "former": former.version if former else None})
+    else:
+        print(f"champion: {title(now)}" + (f"; before: {title(former)}" if former else ""))
+
+
+def trace(
+    which: Annotated[str, typer.Argument(metavar="VERSION|ALIAS")] = "champion",
+    as_json: AsJson = False,
+) -> None:
+    """Follow a version back to run, commit, dvc.lock and data, and say which links hold from here."""
+    from emotion_detection.params import load_params
+    from emotion_detection.registry import Registry
+    from emotion_detection.trace import trace as follow
+
+    registry = Registry(load_params().registry.model)
+    version = registry.resolve(which)
+    links = follow(registry, version)
+    if as_json:
+        about = {"name": version.name, "version": version.version, "model": version.model, "aliases": version.aliases}
+        print_json(about | {"links": [asdict(link) for link in links]})
+        return
+    rows = [
+        (link.name, link.value or "", "[green]yes[/]" if link.ok else "[bold red]no[/]", link.detail) for link in links
+    ]
+    print_table(f"{version.name} {title(version)}", ("link", "recorded", "can be followed", "how"), rows)
+
+
+def decide(which: str | None, reason: str | None = None) -> Decision:
+    """Find the version that is meant, and promote it through the gate."""
+    from emotion_detection.params import load_params
+    from emotion_detection.promotion import find_candidate, promote
+    from emotion_detection.registry import Registry
+
+    params = load_params()
+    registry = Registry(params.registry.model)
+    return promote(params, registry, find_candidate(params, registry, which), reason)
+
+
+def show_decision(decision: Decision) -> None:
+    """The gate's table, then one line that says what became of it."""
+    from emotion_detection.gate import table
+
+    if decision.verdict:
+        console().print(table(decision.verdict))
+    outcomes = {
+        "promoted": "is champion now",
+        "forced": "is champion now, by force",
+        "champion": "is champion already",
+        "refused": "was refused; the champion stays",
+    }
+    print(f"{title(decision.version)} {outcomes[decision.outcome]}")
+
+
+def refusal(decision: Decision) -> str:
+    failures = decision.verdict.failures() if decision.verdict else ""
+    return (
+        f"the gate refused {title(decision.version)}: {failures}. Train a better one, change `gate` in params.yaml, "
+        "or `emotion promote --force --reason TEXT`"
+    )
+
+
+def decision_record(decision: Decision) -> dict[str, object]:
+    return {
+        "version": decision.version.version,
+        "model": decision.version.model,
+        "outcome": decision.outcome,
+        "verdict": decision.verdict.model_dump() if decision.verdict else None,
+    }
+
+
+def title(version: VersionInfo) -> str:
+    return f"version {version.version} ({version.model})"

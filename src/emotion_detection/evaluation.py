@@ -1,0 +1,116 @@
+"""Judge a trained model on val and test: `python -m pipeline.evaluate NAME`.
+
+The temperature is fitted on val; test is only measured. What is written to reports/NAME/ stands in `reporting`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.table import Table
+from sklearn.metrics import roc_auc_score
+
+from emotion_detection import stats
+from emotion_detection.artifacts import (
+    SHARDS,
+    History,
+    Interval,
+    Report,
+    SplitMetrics,
+    model_dir,
+    read_record,
+    report_dir,
+    write_record,
+)
+from emotion_detection.data.shards import load_arrays, read_dataset_info
+from emotion_detection.inference import Answers, check_fits, predict_logits
+from emotion_detection.models import load_model
+from emotion_detection.params import EvaluationParams, Params, Split
+from emotion_detection.reporting import write_figures, write_plot_data, write_predictions
+from emotion_detection.stats import Counts
+
+
+def evaluate(name: str, params: Params) -> Report:
+    """Judge a trained model and write reports/NAME/.
+
+    Raises:
+        ArtifactError: a file of an earlier stage is missing, the model does not fit the shards or gives no finite
+            outputs, or a split cannot be judged.
+    """
+    info, trained, directory, how = read_dataset_info(SHARDS), model_dir(name), report_dir(name), params.evaluation
+    model = load_model(params.model(name).architecture, trained / "model.keras")
+    check_fits(model, info)
+    history = read_record(trained / "history.json", History)
+
+    def answers(split: Split) -> Answers:
+        arrays = load_arrays(SHARDS, split)
+        logits = predict_logits(model, arrays.images, f"{name}: {split}")
+        return Answers(split, info.labels, arrays.images, arrays.sha256, arrays.labels, logits)
+
+    val, test = answers("val"), answers("test")
+    report = judge(name, val, test, how, params.seed)
+    test = test.scaled(report.temperature)
+    write_predictions(directory / "predictions.parquet", [val, test])
+    write_plot_data(directory / "plots", test, history, how.ece_bins)
+    write_figures(directory / "figures", test, history, how)
+    write_record(directory / "metrics.json", report)
+    return report
+
+
+def judge(model: str, val: Answers, test: Answers, how: EvaluationParams, seed: int) -> Report:
+    """Fit the temperature on val and measure both splits."""
+    temperature = stats.fit_temperature(val.logits, val.labels)
+    measured = {answers.split: measure(answers.scaled(temperature), how, seed) for answers in (val, test)}
+    return Report(model=model, temperature=temperature, **measured)
+
+
+def measure(answers: Answers, how: EvaluationParams, seed: int) -> SplitMetrics:
+    """Figures of one split. Classes without images are left out of means, `precision` and `recall`."""
+    confusion, probabilities, present = answers.confusion, answers.probabilities, answers.present
+    areas = [roc_auc_score(answers.labels == index, probabilities[:, index]) for index in present]
+    precision, recall = stats.precision(confusion), stats.recall(confusion)
+    return SplitMetrics(
+        images=len(answers.labels),
+        accuracy=_interval(confusion, stats.accuracy, how, seed),
+        balanced_accuracy=float(stats.balanced_accuracy(confusion)),
+        macro_f1=_interval(confusion, stats.macro_f1, how, seed),
+        roc_auc=float(np.mean(areas)),
+        ece_before=answers.scaled(1.0).reliability(how.ece_bins).error,
+        ece=answers.reliability(how.ece_bins).error,
+        precision={answers.names[index]: float(precision[index]) for index in present},
+        recall={answers.names[index]: float(recall[index]) for index in present},
+    )
+
+
+def table(report: Report) -> Table:
+    """The report for a terminal; parentheses hold bootstrap intervals."""
+    result = Table(title=f"{report.model}, temperature {report.temperature:.3f}", title_justify="left")
+    for column in ("", "val", "test"):
+        result.add_column(column, justify="right" if column else "left")
+    for name, val, test in zip(_ROWS, _cells(report.val), _cells(report.test), strict=True):
+        result.add_row(name, val, test)
+    return result
+
+
+_ROWS = ("images", "accuracy", "balanced accuracy", "macro-F1", "ROC-AUC", "ECE", "lowest recall")
+
+
+def _cells(split: SplitMetrics) -> list[str]:
+    weakest = min(split.recall, key=lambda label: split.recall[label])
+    return [
+        f"{split.images:,}",
+        _text(split.accuracy),
+        f"{split.balanced_accuracy:.3f}",
+        _text(split.macro_f1),
+        f"{split.roc_auc:.3f}",
+        f"{split.ece_before:.3f} → {split.ece:.3f}",
+        f"{split.recall[weakest]:.3f} {weakest}",
+    ]
+
+
+def _text(interval: Interval) -> str:
+    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+def _interval(confusion: Counts, statistic: stats.Statistic, how: EvaluationParams, seed: int) -> Interval:
+    low, high = stats.bootstrap_interval(confusion, statistic, how.bootstrap, how.confidence, seed)
+    return Interval(value=float(statistic(confusion)), low=low, high=high)

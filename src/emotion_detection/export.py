@@ -1,0 +1,203 @@
+"""A trained Keras model -> the ONNX graph that is served: `python -m pipeline.export NAME`.
+
+    image uint8 (N, S, S, C) -> model -> / temperature -> softmax -> probabilities float32 (N, K)
+
+tf2onnx can write an invalid graph and report success. So every graph is checked, loaded in ONNX Runtime and compared
+with Keras on real test images before there is a bundle.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from emotion_detection.artifacts import (
+    SHARDS,
+    DatasetInfo,
+    Report,
+    RunInfo,
+    atomic_directory,
+    bundle_dir,
+    model_dir,
+    read_record,
+    report_dir,
+)
+from emotion_detection.backend import keras, tf
+from emotion_detection.bundle import (
+    INPUT_NAME,
+    MODEL_FILE,
+    OUTPUT_NAME,
+    BundleInfo,
+    ModelBundle,
+    file_sha256,
+    read_bundle,
+    write_bundle_info,
+)
+from emotion_detection.canonical import canonical
+from emotion_detection.data.shards import load_arrays, read_dataset_info
+from emotion_detection.errors import ExportError
+from emotion_detection.inference import check_fits, predict_logits
+from emotion_detection.lineage import current_lineage
+from emotion_detection.models import load_model
+from emotion_detection.params import Params
+from emotion_detection.stats import softmax
+
+ODD_BATCH = 7
+
+
+def export_bundle(name: str, params: Params) -> ModelBundle:
+    """Convert a trained model, compare it with Keras on test images, and write bundles/NAME/.
+
+    Raises:
+        ArtifactError: a file of an earlier stage is missing, or the model does not fit the shards.
+        ExportError: the graph does not answer as the model does; there is no new bundle then.
+    """
+    info, trained = read_dataset_info(SHARDS), model_dir(name)
+    report = read_record(report_dir(name) / "metrics.json", Report)
+    architecture = params.model(name).architecture
+    model = load_model(architecture, trained / "model.keras")
+    check_fits(model, info)
+    images = load_arrays(SHARDS, "test").images[: params.export.parity_images]
+    expected = softmax(predict_logits(model, images) / report.temperature)
+    with Console(stderr=True).status(f"{name}: convert to ONNX"):
+        graph = convert(model, info, report, params.export.opset)
+    with atomic_directory(bundle_dir(name)) as directory:
+        path = directory / MODEL_FILE
+        path.write_bytes(graph.SerializeToString(deterministic=True))
+        parity = check(path, images, expected, params.export.max_difference)
+        content = BundleInfo(
+            model=name,
+            architecture=architecture,
+            parameters=model.count_params(),
+            labels=info.labels,
+            image_size=info.image_size,
+            channels=info.channels,
+            temperature=report.temperature,
+            reference_shares=info.reference_shares,
+            metrics=bundle_metrics(report, parity),
+            lineage=current_lineage(name, info.data_hash, read_record(trained / "run.json", RunInfo).training_id),
+            files={MODEL_FILE: file_sha256(path)},
+        )
+        write_bundle_info(directory, content)
+    return read_bundle(bundle_dir(name))
+
+
+def bundle_metrics(report: Report, parity: float) -> dict[str, float]:
+    """The figures that a bundle carries; nothing that depends on the machine."""
+    return {
+        "val_accuracy": report.val.accuracy.value,
+        "test_accuracy": report.test.accuracy.value,
+        "test_macro_f1": report.test.macro_f1.value,
+        "test_ece": report.test.ece,
+        "parity": parity,
+    }
+
+
+def convert(model: keras.Model, info: DatasetInfo, report: Report, opset: int) -> onnx.ModelProto:
+    """Build the serving graph; equal models give equal bytes.
+
+    Args:
+        model: uint8 (N, S, S, C) -> logits (N, K).
+
+    Raises:
+        ExportError: tf2onnx cannot convert the model.
+    """
+    import tf2onnx  # noqa: PLC0415  it imports TensorFlow, which `backend` must have silenced before
+
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it complains of, `check` finds out
+    signature = [tf.TensorSpec(model.input_shape, tf.uint8, name=INPUT_NAME)]
+
+    def serve(image: Any) -> dict[str, Any]:
+        return {OUTPUT_NAME: tf.nn.softmax(model(image, training=False) / report.temperature)}
+
+    try:
+        function = tf.function(serve, input_signature=signature)
+        graph, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=opset)
+    except Exception as error:  # tf2onnx raises whatever its handlers happen to raise
+        raise ExportError(
+            f"model {model.name}: tf2onnx cannot convert it with export.opset {opset}; try another opset, or build the "
+            f"architecture from other operations: {error}"
+        ) from error
+    return _described(canonical(graph), info, report)
+
+
+def check(path: Path, images: NDArray[np.uint8], expected: NDArray[np.float64], max_difference: float) -> float:
+    """Compare an ONNX file with the model it was made from, also one image at a time and in an odd batch.
+
+    Args:
+        images: uint8 (N, S, S, C), N > 0.
+        expected: probabilities (N, K) of the Keras model, after temperature.
+        max_difference: largest allowed difference of any probability.
+
+    Returns:
+        Largest difference found.
+
+    Raises:
+        ExportError: the graph is invalid, cannot be loaded, has another input or output, or answers otherwise.
+    """
+    answers = _run(_session(path), images, path)
+    if answers.shape != expected.shape or answers.dtype != np.float32:
+        raise ExportError(
+            f"{path.name}: gives {answers.dtype} {answers.shape}, expected float32 {expected.shape}; the architecture "
+            "must give one logit per label"
+        )
+    difference = float(np.abs(answers - expected).max())
+    changed = int((answers.argmax(axis=1) != expected.argmax(axis=1)).sum())
+    if changed or not difference <= max_difference:  # a NaN is not below anything
+        raise ExportError(
+            f"{path.name}: differs from Keras by up to {difference:.2g} (export.max_difference {max_difference:g}), "
+            f"with another top class for {changed} of {len(images)} test images; look for an operation that tf2onnx "
+            "converts wrongly, such as an antialiased resize"
+        )
+    return difference
+
+
+def table(bundle: ModelBundle) -> Table:
+    """The bundle in a few lines for a terminal."""
+    info = bundle.info
+    result = Table(title=f"{bundle.directory}", title_justify="left", show_header=False)
+    result.add_row("input", f"uint8 (N, {info.image_size}, {info.image_size}, {info.channels})")
+    result.add_row("labels", ", ".join(info.labels))
+    result.add_row("parameters", f"{info.parameters:,}")
+    result.add_row("size", f"{bundle.model_path.stat().st_size / 1e6:.2f} MB")
+    result.add_row("parity with Keras", f"{info.metrics['parity']:.1e}")
+    return result
+
+
+def _described(model: onnx.ModelProto, info: DatasetInfo, report: Report) -> onnx.ModelProto:
+    """Name, batch dimension and labels, for whoever opens the file without its bundle."""
+    model.graph.name, model.graph.doc_string = report.model, ""
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    labels = json.dumps(info.labels)
+    onnx.helper.set_model_props(model, {"labels": labels, "temperature": repr(report.temperature)})
+    return model
+
+
+def _session(path: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX and ONNX Runtime have a family of exceptions each
+        raise ExportError(f"{path.name}: tf2onnx wrote an invalid graph; try another export.opset: {error}") from error
+
+
+def _run(session: ort.InferenceSession, images: NDArray[np.uint8], path: Path) -> NDArray[np.float32]:
+    batches = [batch for batch in np.split(images, [1, 1 + ODD_BATCH]) if len(batch)]
+    try:
+        return np.concatenate([session.run([OUTPUT_NAME], {INPUT_NAME: batch})[0] for batch in batches])
+    except Exception as error:
+        raise ExportError(
+            f"{path.name}: ONNX Runtime cannot run it on uint8 {images.shape[1:]} with any batch size: {error}"
+        ) from error

@@ -1,0 +1,143 @@
+"""Where MLflow keeps its records, and how it is spoken to: every MLflow setting of the project is here.
+
+    MLFLOW_TRACKING_URI=http://host:5000 make run     a shared server; without it sqlite under mlruns/
+
+Needs mlflow-skinny only (for a database URI also sqlalchemy and alembic), so that the server can use it.
+MLflow's own environment variables win over the defaults set here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+_DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    # A server that does not answer must be noticed in seconds; by default MLflow tries for minutes.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+for _name, _value in _DEFAULTS.items():  # before MLflow is imported: it reads some of them only then
+    os.environ.setdefault(_name, _value)
+
+import requests  # noqa: E402
+from mlflow import MlflowClient  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+
+from emotion_detection.errors import RegistryError  # noqa: E402
+
+DIRECTORY = Path("mlruns")
+CONNECT_SECONDS = 5
+Result = TypeVar("Result")
+_DATABASE = r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://"
+_SQLITE = "sqlite:///"
+_REMOTE = ("http://", "https://")
+
+for _logger, _level in {
+    "alembic": logging.WARNING,
+    "mlflow": logging.ERROR,
+    "mlflow.system_metrics": logging.CRITICAL,
+    "urllib3.connectionpool": logging.ERROR,
+}.items():
+    logging.getLogger(_logger).setLevel(_level)
+
+
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, else an sqlite file under `mlruns` of the current directory, which is created."""
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return uri
+    directory = DIRECTORY.absolute()
+    directory.mkdir(exist_ok=True)
+    return f"sqlite:///{directory / 'mlflow.db'}"
+
+
+def artifact_location(uri: str) -> str | None:
+    """Where a new experiment keeps its files: beside an sqlite file; elsewhere the server decides (none)."""
+    if not uri.startswith(_SQLITE):
+        return None
+    return str(Path(uri.removeprefix(_SQLITE)).absolute().parent / "artifacts")
+
+
+def connect(uri: str | None = None) -> MlflowClient:
+    """Client of the tracking server and registry at `uri`, by default `tracking_uri()`.
+
+    Raises:
+        RegistryError: it does not answer within seconds, or the URI is none that MLflow knows.
+    """
+    uri = uri or tracking_uri()
+    with explained(uri):
+        if uri.startswith(_REMOTE):  # any answer will do: 401 and 403 are explained by the call that meets them
+            requests.get(f"{uri.rstrip('/')}/health", timeout=CONNECT_SECONDS)
+        elif re.match(_DATABASE, uri):
+            _probe_database(uri)
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _probe_database(uri: str) -> None:
+    try:
+        import sqlalchemy  # noqa: PLC0415
+    except ImportError:
+        raise RegistryError(
+            f"MLflow at {shown(uri)}: this environment has no sqlalchemy and so cannot open databases; start "
+            "`make ui` and set MLFLOW_TRACKING_URI=http://127.0.0.1:5000"
+        ) from None
+    if uri.startswith(_SQLITE):
+        Path(uri.removeprefix(_SQLITE)).absolute().parent.mkdir(parents=True, exist_ok=True)
+    engine = sqlalchemy.create_engine(uri)
+    try:  # MLflow itself would try for a hundred seconds
+        sqlalchemy.inspect(engine).has_table("experiments")
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """Turn whatever MLflow raises in the block into a RegistryError that says what to do."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise RegistryError(f"MLflow at {shown(uri)}: {_reason(error)}; {_advice(uri)}") from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("sqlalchemy", "alembic"):
+            raise
+        raise RegistryError(f"MLflow at {shown(uri)}: {_reason(error)}; {_advice(uri)}") from error
+
+
+def if_any(call: Callable[[], Result]) -> Result | None:
+    """What the call finds; none where MLflow says that there is no such thing."""
+    try:
+        return call()
+    except MlflowException as error:
+        # An alias that does not exist is reported as an invalid value.
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST" or re.search("alias .* not found", error.message):
+            return None
+        raise
+
+
+def shown(uri: str) -> str:
+    """The URI without a password."""
+    return re.sub(r"(?<=://)([^/@]*):[^/@]*@", r"\1:***@", uri)
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if isinstance(error, requests.ConnectionError) or "Max retries exceeded" in text:
+        return "no answer"
+    if isinstance(error, requests.Timeout) or "timeout exception" in text:
+        return "no answer in time"
+    return text.splitlines()[0].removesuffix(".") if text else type(error).__name__
+
+
+def _advice(uri: str) -> str:
+    if uri.startswith(_REMOTE):
+        return "start that server, or set MLFLOW_TRACKING_URI to another, or unset it to use mlruns/ here"
+    return "check MLFLOW_TRACKING_URI (http://HOST:PORT or sqlite:///PATH), or unset it to use mlruns/ here"

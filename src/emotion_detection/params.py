@@ -1,0 +1,321 @@
+"""The only reader of params.yaml: frozen, typed, and an unknown key is an error.
+
+    from emotion_detection.params import load_params
+    params = load_params()                      # params.yaml of the current directory
+    params.training_of("vit").learning_rate     # the model's own value, else the common one
+
+`emotion params --schema` prints the schema. Architectures declare their hyperparameters in the signature
+of `build`; `models.check_hyperparameters` compares against it, since reading it needs Keras.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from emotion_detection.errors import ParamsError
+
+Split = Literal["train", "val", "test"]
+Share = Annotated[float, Field(ge=0, le=1)]
+PARAMS_FILE = Path("params.yaml")
+ModelType = TypeVar("ModelType", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A part of params.yaml: immutable, strict about types, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class SplitParams(Section):
+    """Shares of the images for splits that the source does not name itself."""
+
+    val: Share = 0.15
+    test: Share = 0.15
+
+    @model_validator(mode="after")
+    def leave_some_for_training(self) -> SplitParams:
+        if self.val + self.test >= 1:
+            raise ValueError("val and test together must be below 1")
+        return self
+
+
+class SyntheticParams(Section):
+    """The drawn data set (`data.source: synthetic`)."""
+
+    count: int = Field(5000, ge=1)
+    """Images over all classes and splits."""
+    difficulty: Share = 0.5
+    """0: posed, frontal, evenly lit; 1: faint expressions, strong pose, poor light, blur, occlusion."""
+    image_size: int = Field(64, ge=16, le=1024)
+    """Side of the drawn images, pixels."""
+
+
+class DataParams(Section):
+    """Where the images come from and what every model sees of them."""
+
+    source: str = "synthetic"
+    """`synthetic`, a directory, zip or tar of `<split>/<class>/*` or `<class>/*`, a FER2013 csv, or
+    `kaggle:owner/name`."""
+    classes: tuple[str, ...] = ()
+    """Class names to use, in the order of the model's outputs; empty: all that the source has, sorted."""
+    image_size: int = Field(48, ge=8, le=1024)
+    """Side of the square model input, pixels."""
+    channels: Literal[1, 3] = 1
+    """1: grey, 3: RGB."""
+    max_pixels: int = Field(50_000_000, ge=1)
+    """Images whose header announces more pixels are refused before decoding."""
+    shards: int = Field(10, ge=1, le=99_999)
+    """TFRecord files per split."""
+    split: SplitParams = SplitParams()
+    synthetic: SyntheticParams = SyntheticParams()
+
+
+class CheckParams(Section):
+    """What to do about images with one kind of defect."""
+
+    drop: tuple[Split, ...] = ()
+    """Splits from which such images are left out."""
+    critical_above: Share = 1.0
+    """The stage fails where a larger share of all images has the defect."""
+
+
+class ConstantParams(CheckParams):
+    min_std: float = Field(1.0, ge=0)
+    """Images whose grey values (0 to 255) have a smaller standard deviation count as constant."""
+
+
+class SizeParams(CheckParams):
+    min_side: int = Field(16, ge=1)
+    """Pixels; images with a shorter side count as too small."""
+
+
+class NearDuplicateParams(CheckParams):
+    max_distance: int = Field(0, ge=0, le=3)
+    """Differing bits, out of 64, up to which two perceptual hashes count as near-duplicates."""
+
+
+class ClassParams(Section):
+    min_images: int = Field(1, ge=1)
+    """Per class and split after dropping; fewer is critical."""
+    max_imbalance: float = Field(10.0, ge=1)
+    """Largest class over smallest class of the training split; more is a warning."""
+
+
+class ValidationParams(Section):
+    """Policy for each defect that validation looks for."""
+
+    unreadable: CheckParams = CheckParams(drop=("train", "val", "test"), critical_above=0.05)
+    constant: ConstantParams = ConstantParams(drop=("train", "val", "test"), critical_above=0.05)
+    too_small: SizeParams = SizeParams(drop=("train", "val", "test"), critical_above=0.05)
+    conflicting_labels: CheckParams = CheckParams(drop=("train",), critical_above=0.1)
+    """Equal bytes under different labels: nobody knows the right one, so all copies are meant."""
+    leaked: CheckParams = CheckParams(drop=("val", "test"))
+    """Copies of a training image in val or test, and copies of a test image in val."""
+    duplicate: CheckParams = CheckParams(drop=("train", "val", "test"))
+    """All but the first of equal images in one split."""
+    near_duplicate: NearDuplicateParams = NearDuplicateParams()
+    """Images whose perceptual hash is close to that of an image in another split."""
+    classes: ClassParams = ClassParams()
+
+
+class AugmentationParams(Section):
+    """Random changes of the training images, made anew in every epoch."""
+
+    flip: bool = True
+    """Mirror left and right."""
+    rotation: float = Field(10.0, ge=0, le=180)
+    """Largest angle to either side, degrees."""
+    zoom: float = Field(0.1, ge=0, lt=1)
+    """Largest relative change of size."""
+    shift: float = Field(0.1, ge=0, lt=1)
+    """Largest translation, as a share of the side."""
+    contrast: float = Field(0.2, ge=0, lt=1)
+    """Largest relative change of contrast."""
+
+
+class TrainingParams(Section):
+    """How a model is trained; `models.NAME.training` overrides single values."""
+
+    batch_size: int = Field(64, ge=1)
+    epochs: int = Field(10, ge=1)
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = Field(0.001, gt=0)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup_epochs: float = Field(1.0, ge=0)
+    """Epochs in which the learning rate rises linearly from zero (cosine schedule only)."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay of `adamw`."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced`: the loss of an image is weighted by mean class size / size of its class."""
+    monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+    """What decides which epoch's weights are kept."""
+    patience: int = Field(0, ge=0)
+    """Stop after so many epochs without improvement of `monitor`; 0: never."""
+    augmentation: AugmentationParams = AugmentationParams()
+
+
+class ModelParams(BaseModel):
+    """One model to train: its architecture, its training overrides, and any hyperparameter of `build`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+
+    architecture: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    """Name of a module in `src/emotion_detection/models`."""
+    training: Mapping[str, Any] = Field(default_factory=dict)
+    """Overrides of single values of `training`."""
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Keyword arguments for the architecture's `build`."""
+        return dict(self.model_extra or {})
+
+
+class EvaluationParams(Section):
+    """How models are judged."""
+
+    bootstrap: int = Field(1000, ge=100)
+    """Resamples behind each confidence interval."""
+    confidence: float = Field(0.95, gt=0, lt=1)
+    ece_bins: int = Field(15, ge=2)
+    """Equal-width bins of the expected calibration error."""
+    mistakes: int = Field(24, ge=0, le=300)
+    """Most confident mistakes shown as pictures."""
+
+
+class ExportParams(Section):
+    """How a trained model becomes an ONNX graph."""
+
+    opset: int = Field(18, ge=13)
+    max_difference: float = Field(1e-4, gt=0)
+    """Largest difference of any probability between Keras and ONNX."""
+    parity_images: int = Field(200, ge=1)
+    """Test images on which the two are compared."""
+
+
+class GateParams(Section):
+    """What a challenger must show before it may become champion."""
+
+    min_accuracy: Share = 0.5
+    min_recall: Share = 0.2
+    """Floor for every class."""
+    max_ece: Share = 0.1
+    """Expected calibration error after temperature scaling."""
+    max_milliseconds: float = Field(50.0, gt=0)
+    """Median time of one face, batch 1, one thread, on the machine that runs the gate."""
+    margin: Share = 0.01
+    """Non-inferiority: the lower end of the interval of (challenger - champion) accuracy must lie above
+    minus this."""
+    bootstrap: int = Field(2000, ge=100)
+    confidence: float = Field(0.95, gt=0, lt=1)
+
+
+class RegistryParams(Section):
+    """Names in MLflow."""
+
+    experiment: str = Field("emotion-detection", min_length=1)
+    model: str = Field("emotion-detector", min_length=1)
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: int = Field(0, ge=0, lt=2**31)
+    data: DataParams = DataParams()
+    validation: ValidationParams = ValidationParams()
+    training: TrainingParams = TrainingParams()
+    models: Mapping[str, ModelParams] = Field(min_length=1)
+    """Models to train, by name."""
+    evaluation: EvaluationParams = EvaluationParams()
+    export: ExportParams = ExportParams()
+    gate: GateParams = GateParams()
+    registry: RegistryParams = RegistryParams()
+
+    def model(self, name: str) -> ModelParams:
+        """The entry `models.NAME`.
+
+        Raises:
+            ParamsError: there is none.
+        """
+        if name not in self.models:
+            raise ParamsError(f"models.{name}: no such model; params.yaml has {', '.join(self.models)}")
+        return self.models[name]
+
+    def training_of(self, name: str) -> TrainingParams:
+        """The training parameters of one model: `training`, overridden by `models.NAME.training`."""
+        merged = merge(self.training.model_dump(), self.model(name).training)
+        return validated(TrainingParams, merged, f"models.{name}.training.")
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `changes`, mapping by mapping; null removes a key (JSON Merge Patch, RFC 7386)."""
+    merged = {key: value for key, value in base.items() if changes.get(key, value) is not None}
+    for key, value in changes.items():
+        if isinstance(value, Mapping):
+            old = merged.get(key)
+            merged[key] = merge(old if isinstance(old, Mapping) else {}, value)
+        elif value is not None:
+            merged[key] = value
+    return merged
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check the parameter file.
+
+    Raises:
+        ParamsError: the file is missing, is not YAML, or has an unknown key, a wrong type or a value out of
+            range; the message names each key, what was found and what is allowed.
+    """
+    try:
+        # YAML 1.2, as DVC reads it: 1e-4 is a number and no is a word.
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run from the root of the repository") from None
+    except YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ParamsError(f"{path}: expected a mapping of sections, found {type(content).__name__}")
+    return parse_params(content, source=f"{path}: ")
+
+
+def parse_params(content: Mapping[str, Any], source: str = "") -> Params:
+    """Check parameters that are already in memory; errors as `load_params`."""
+    params = validated(Params, content, source)
+    for name in params.models:
+        params.training_of(name)
+    return params
+
+
+def validated(kind: type[ModelType], content: Mapping[str, Any], prefix: str) -> ModelType:
+    """Check one section; each line of the ParamsError names a key, which starts with `prefix`."""
+    try:  # JSON's strict mode takes a list for a tuple and an int for a float, but no "10" for a 10
+        return kind.model_validate_json(json.dumps(content, default=str), strict=True)
+    except ValidationError as error:
+        raise ParamsError("\n".join(_explain(kind, item, prefix) for item in error.errors())) from None
+
+
+def _explain(kind: type[BaseModel], item: Any, prefix: str) -> str:
+    location = [part for part in item["loc"] if part != "[key]"]
+    key = prefix + ".".join(str(part) for part in location)
+    if item["type"] == "extra_forbidden":
+        allowed = ", ".join(_fields_at(kind, location[:-1]))
+        return f"{key}: unknown key; allowed here: {allowed}"
+    if item["type"] == "missing":
+        return f"{key}: missing; add it"
+    return f"{key}: found {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+def _fields_at(kind: type[BaseModel], location: list[Any]) -> list[str]:
+    for part in location:
+        inner = kind.model_fields[part].annotation if part in kind.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        kind = inner
+    return list(kind.model_fields)

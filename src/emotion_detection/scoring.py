@@ -1,0 +1,87 @@
+"""What the gate needs to know of a bundle: its answers to given images, and how long one face takes.
+
+scores = score(read_bundle(Path("bundles/lenet")), images)
+scores.probabilities, scores.milliseconds
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from emotion_detection.bundle import INPUT_NAME, OUTPUT_NAME, ModelBundle
+from emotion_detection.errors import BundleError
+
+BATCH = 256
+WARM_UP, TIMED = 5, 50
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A bundle's answers."""
+
+    probabilities: NDArray[np.float32]
+    """(N, K), in the order of the bundle's labels."""
+    milliseconds: float
+    """Median time of one face, batch 1, one thread."""
+
+
+def score(bundle: ModelBundle, images: NDArray[np.uint8]) -> Scores:
+    """Run the bundle's graph with ONNX Runtime.
+
+    Args:
+        images: uint8 (N, S, S, C), as the bundle's input says; N > 0.
+
+    Raises:
+        BundleError: the graph cannot be loaded or does not take these images.
+    """
+    session = _session(bundle, threads=0)
+    batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    answers = [_run(bundle, session, batch) for batch in batches]
+    return Scores(np.concatenate(answers), milliseconds_per_face(bundle, images[:1]))
+
+
+def milliseconds_per_face(bundle: ModelBundle, image: NDArray[np.uint8] | None = None) -> float:
+    """Median time of one face, batch 1, one thread.
+
+    Args:
+        image: uint8 (1, S, S, C); by default a blank one.
+
+    Raises:
+        BundleError: the graph cannot be loaded or run.
+    """
+    info = bundle.info
+    face = np.zeros((1, info.image_size, info.image_size, info.channels), np.uint8) if image is None else image
+    session = _session(bundle, threads=1)
+    seconds = []
+    for _ in range(WARM_UP + TIMED):
+        start = time.perf_counter()
+        _run(bundle, session, face)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds[WARM_UP:])
+
+
+def _session(bundle: ModelBundle, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads  # 0: as many as there are cores
+    options.log_severity_level = 4
+    try:
+        return ort.InferenceSession(bundle.model_path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors have no common base of their own
+        raise BundleError(f"{bundle.model_path}: ONNX Runtime cannot load it: {error}") from None
+
+
+def _run(bundle: ModelBundle, session: ort.InferenceSession, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    try:
+        answer: NDArray[np.float32] = session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
+    except Exception as error:
+        raise BundleError(f"{bundle.model_path}: cannot be run on {images.shape} {images.dtype}: {error}") from None
+    expected = (len(images), len(bundle.info.labels))
+    if answer.shape != expected or not np.isfinite(answer).all():
+        raise BundleError(f"{bundle.model_path}: expected finite probabilities {expected}, got shape {answer.shape}")
+    return answer

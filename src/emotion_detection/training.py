@@ -1,0 +1,245 @@
+"""Train one model on the shards: `python -m pipeline.train NAME` makes models/NAME/.
+
+Killed at any moment, the same command goes on with the epoch after the last finished one: with the optimizer's
+state, the learning rate schedule, the curves, the best weights so far, and the order, augmentation and dropout that
+the epoch would have had. On a CPU the model file then equals that of an uninterrupted training to the last bit, on
+the same machine and with the same versions; on a GPU the order of parallel sums may change the last digits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+import re
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emotion_detection import augmentation, batches
+from emotion_detection.artifacts import DatasetInfo, History, RunInfo, atomic_directory, write_record
+from emotion_detection.backend import GPUS, keras
+from emotion_detection.batches import Source, count, epoch_seed, training_batches, validation_batches
+from emotion_detection.checkpoint import CHECKPOINTS, Checkpoint
+from emotion_detection.data.shards import read_dataset_info
+from emotion_detection.display import EpochDisplay
+from emotion_detection.errors import ArtifactError, ParamsError
+from emotion_detection.models import InputSpec, build_model, check_hyperparameters, import_architecture
+from emotion_detection.params import Params, TrainingParams
+from emotion_detection.tracking import LiveRun, live_run
+
+MODEL_FILE, HISTORY_FILE, RUN_FILE = "model.keras", "history.json", "run.json"
+UNDECAYED = ["bias", "gamma", "beta", "class_token", "positions"]
+
+
+def train(name: str, params: Params, shards: Path, output: Path, checkpoints: Path = CHECKPOINTS) -> History:
+    """Train a model, or go on where a killed training stopped, and write model, curves and run.
+
+    Args:
+        name: entry in `models` of params.yaml.
+        params: all parameters.
+        shards: directory that the shards stage made.
+        output: directory to write, replaced as a whole: model.keras (of the best epoch), history.json, run.json.
+        checkpoints: where unfinished trainings are kept.
+
+    Raises:
+        ParamsError: there is no such model, a hyperparameter is wrong, or the loss is no longer a number.
+        ArtifactError: the shards are missing, damaged or without validation images, or the disk is full.
+    """
+    info = read_dataset_info(shards)
+    if not count(info, "val"):
+        raise ArtifactError(f"{shards}: no validation images; raise data.split.val, then run `dvc repro`")
+    identity = training_id(name, params, info)
+    trainer = Trainer(name, params, info, shards)
+    checkpoint = Checkpoint(checkpoints / name / f"{identity}-{code_version(params.model(name).architecture)}")
+    with live_run(params, name, identity, info, summary(trainer.model)) as run:
+        history = trainer.run(checkpoint, run)
+        checkpoint.restore_best(trainer.model)
+        with atomic_directory(output) as directory:
+            save_model(trainer.model, directory / MODEL_FILE)
+            write_record(directory / HISTORY_FILE, history)
+            record = RunInfo(training_id=identity, run_id=run.run_id, experiment=params.registry.experiment)
+            write_record(directory / RUN_FILE, record)
+    checkpoint.remove()
+    return history
+
+
+class Trainer:
+    """The loop over the epochs of one training."""
+
+    def __init__(self, name: str, params: Params, info: DatasetInfo, shards: Path) -> None:
+        """For the entry `name` of `models`, on `shards`, which `info` describes."""
+        keras.utils.clear_session()  # layer names start anew, so equal trainings give equal files
+        keras.utils.set_random_seed(params.seed)
+        self.name, self.seed, self.info = name, params.seed, info
+        self.training = params.training_of(name)
+        self.model = compiled_model(name, params, info)
+        self.train = Source.open(shards, "train", info)
+        self.validation = validation_batches(Source.open(shards, "val", info), info, self.training)
+        self.display = EpochDisplay(name, self.training.epochs, steps_per_epoch(info, self.training))
+
+    def run(self, checkpoint: Checkpoint, run: LiveRun) -> History:
+        """Train until the last epoch, or until `monitor` has not improved for `patience` epochs."""
+        history = self._start(checkpoint)
+        while not is_finished(history, self.training):
+            epoch = len(history.metrics["loss"])
+            figures = self.epoch(epoch)
+            history = extended(history, figures, self.training.monitor)
+            checkpoint.save(self.model, history)
+            run.log_epoch(epoch, figures)
+            self.display.finished(history)
+        return history
+
+    def epoch(self, number: int) -> dict[str, float]:
+        """Train one epoch, counted from zero, and return its figures, as in `History.metrics`."""
+        started, seed = time.perf_counter(), epoch_seed(self.seed, number)
+        data = training_batches(self.train, self.info, self.training, seed)
+        reseed_dropout(self.model, seed)
+        with self.display.epoch(number) as callback:
+            fitted = self.model.fit(
+                data, validation_data=self.validation, shuffle=False, verbose=0, callbacks=[callback]
+            )
+        figures = {key: float(values[-1]) for key, values in fitted.history.items()}
+        figures["learning_rate"] = float(self.model.optimizer.learning_rate)
+        figures["seconds"] = round(time.perf_counter() - started, 3)
+        if not math.isfinite(figures["loss"]):
+            raise ParamsError(
+                f"models.{self.name}: the loss became {figures['loss']} in epoch {number + 1}; "
+                f"lower training.learning_rate ({self.training.learning_rate}) or raise training.warmup_epochs"
+            )
+        return figures
+
+    def _start(self, checkpoint: Checkpoint) -> History:
+        history = checkpoint.read_history()
+        if history is None:
+            metrics: dict[str, list[float]] = {"loss": []}
+            return History(metrics=metrics, best_epoch=0, resumed_at=[], parameters=self.model.count_params())
+        checkpoint.restore_last(self.model)
+        done = len(history.metrics["loss"])
+        self.display.say(f"{self.name}: resumes after epoch {done} of {self.training.epochs} ({checkpoint.directory})")
+        return history.model_copy(update={"resumed_at": [*history.resumed_at, done]})
+
+
+def is_finished(history: History, training: TrainingParams) -> bool:
+    """Whether all epochs are done or patience is at its end."""
+    done = len(history.metrics["loss"])
+    waited = done - 1 - history.best_epoch
+    return done >= training.epochs or 0 < training.patience <= waited
+
+
+def extended(history: History, figures: dict[str, float], monitor: str) -> History:
+    """The history with one more epoch; of equal epochs the first is the best."""
+    metrics = {key: [*history.metrics.get(key, []), value] for key, value in figures.items()}
+    best = np.argmin(metrics[monitor]) if monitor == "val_loss" else np.argmax(metrics[monitor])
+    return history.model_copy(update={"metrics": metrics, "best_epoch": int(best)})
+
+
+def compiled_model(name: str, params: Params, info: DatasetInfo) -> keras.Model:
+    """Build the model of one entry in params.yaml for this data set, with optimizer and loss."""
+    training, entry = params.training_of(name), params.model(name)
+    spec = InputSpec(info.image_size, info.channels, len(info.labels))
+    model = build_model(entry.architecture, spec, check_hyperparameters(name, entry))
+    model.compile(
+        optimizer=optimizer(training, steps_per_epoch(info, training)),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=training.label_smoothing),
+        metrics=["accuracy"],
+        # XLA makes convolutions on a CPU 4 to 18 times slower; JAX has nothing else.
+        jit_compile="auto" if GPUS or keras.backend.backend() == "jax" else False,
+    )
+    return model
+
+
+def optimizer(training: TrainingParams, steps: int) -> keras.optimizers.Optimizer:
+    """The optimizer with its learning rate schedule, for `steps` batches per epoch."""
+    rate = learning_rate(training, steps)
+    if training.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+    if training.optimizer == "adam":
+        return keras.optimizers.Adam(rate)
+    adamw = keras.optimizers.AdamW(rate, weight_decay=training.weight_decay)
+    adamw.exclude_from_weight_decay(var_names=UNDECAYED)
+    return adamw
+
+
+def learning_rate(training: TrainingParams, steps: int) -> Any:
+    """A constant, or linear warm-up and then half a cosine to zero (I. Loshchilov & F. Hutter, "SGDR", 2016)."""
+    if training.schedule == "constant":
+        return training.learning_rate
+    total = training.epochs * steps
+    warmup = min(round(training.warmup_epochs * steps), total - 1)
+    if not warmup:
+        return keras.optimizers.schedules.CosineDecay(training.learning_rate, total)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0, total - warmup, warmup_target=training.learning_rate, warmup_steps=warmup
+    )
+
+
+def steps_per_epoch(info: DatasetInfo, training: TrainingParams) -> int:
+    return math.ceil(count(info, "train") / training.batch_size)
+
+
+def reseed_dropout(model: keras.Model, seed: int) -> None:
+    """Set the state of every random layer; Keras saves it with no weights, so it would start anew when resumed."""
+    states = [variable for variable in model.non_trainable_variables if variable.name == "seed_generator_state"]
+    for number, state in enumerate(states):
+        state.assign([seed, number])
+
+
+def training_id(name: str, params: Params, info: DatasetInfo) -> str:
+    """SHA-256 over all that decides the result of a training, apart from code: `RunInfo.training_id`.
+
+    Raises:
+        ParamsError: there is no such model, or a hyperparameter is wrong.
+    """
+    entry = params.model(name)
+    decisive = {
+        "model": name,
+        "architecture": entry.architecture,
+        "hyperparameters": check_hyperparameters(name, entry),
+        "training": params.training_of(name).model_dump(),
+        "seed": params.seed,
+        "data_hash": info.data_hash,
+        "input": [info.image_size, info.channels, list(info.labels)],
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def code_version(architecture: str) -> str:
+    """Short hash of the code that decides a training: a checkpoint of other code is not gone on with."""
+    modules = import_architecture(architecture), sys.modules[__name__], batches, augmentation
+    sources = "".join(inspect.getsource(module) for module in modules)
+    return hashlib.sha256(sources.encode()).hexdigest()[:8]
+
+
+def summary(model: keras.Model) -> str:
+    """What `keras.Model.summary` prints."""
+    lines: list[str] = []
+    model.summary(line_length=100, print_fn=lambda line, **_: lines.append(line))
+    return "\n".join(lines)
+
+
+def save_model(model: keras.Model, path: Path) -> None:
+    """Save without optimizer and loss; equal weights give equal bytes."""
+    keras.Model(model.inputs, model.outputs, name=model.name).save(path)
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    content["metadata.json"] = json.dumps({"keras_version": keras.__version__}).encode()
+    content["config.json"] = _numbered_objects(content["config.json"])
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(zipfile.ZipInfo(name), data)  # which has no date either
+
+
+def _numbered_objects(config: bytes) -> bytes:
+    """Keras names objects that layers share by their address in memory; number them instead."""
+    numbers: dict[bytes, int] = {}
+    return re.sub(
+        rb'("shared_object_id": )(\d+)',
+        lambda found: found[1] + b"%d" % numbers.setdefault(found[2], len(numbers)),
+        config,
+    )

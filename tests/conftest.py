@@ -1,0 +1,53 @@
+"""Fixtures for all tests that need a finished project or an MLflow server; built once per session."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.project import copy_project, mlflow_server, write_project
+
+
+@pytest.fixture(scope="session")
+def project_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    template = tmp_path_factory.mktemp("template") / "project"
+    write_project(template)
+    return template
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An sqlite file with MLflow's tables, which take seconds to make."""
+    from emotion_detection.mlflow_store import connect
+
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    connect(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def sqlite_uri(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The default store of the directory `tmp_path`, which becomes the current one."""
+    from emotion_detection.mlflow_store import tracking_uri
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    Path("mlruns").mkdir()
+    shutil.copy(empty_database, "mlruns/mlflow.db")
+    return tracking_uri()
+
+
+@pytest.fixture
+def project(project_template: Path, sqlite_uri: str, tmp_path: Path) -> Path:
+    """The current directory: a project with three finished models and an empty registry."""
+    assert sqlite_uri.endswith(str(tmp_path / "mlruns/mlflow.db"))
+    return copy_project(project_template, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def server_url(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with mlflow_server(tmp_path_factory.mktemp("server"), empty_database) as (url, _):
+        yield url

@@ -1,0 +1,165 @@
+"""The export stage on a real, small model: a verified bundle, or none."""
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from emotion_detection import export
+from emotion_detection.artifacts import SHARDS, Report, bundle_dir, model_dir, read_record, report_dir
+from emotion_detection.bundle import MODEL_FILE, read_bundle
+from emotion_detection.data.shards import load_arrays
+from emotion_detection.errors import ArtifactError, BundleError, ExportError
+from emotion_detection.evaluation import evaluate
+from emotion_detection.export import export_bundle
+from emotion_detection.params import load_params
+from emotion_detection.stats import softmax
+from tests.workspace import COUNTS, LABELS, MODEL, PARAMS, SIZE, workspace
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    directory = workspace(tmp_path_factory, tmp_path_factory.mktemp("evaluated"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        evaluate(MODEL, load_params())
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def root(evaluated, tmp_path, monkeypatch):
+    shutil.copytree(evaluated, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_in_process(module, monkeypatch):
+    """Exit status of `python -m module small`, without another start of TensorFlow."""
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setattr(sys, "argv", [module, MODEL])
+    try:
+        runpy.run_module(module, run_name="__main__")
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def alter(monkeypatch, change):
+    """Let `change` spoil the graph between conversion and comparison."""
+    honest = export.convert
+
+    def spoilt(*arguments):
+        graph = honest(*arguments)
+        change(graph)
+        return graph
+
+    monkeypatch.setattr(export, "convert", spoilt)
+
+
+def test_bundle_answers_as_the_model_does_on_the_whole_test_split():
+    bundle = export_bundle(MODEL, load_params())
+    report = read_record(report_dir(MODEL) / "metrics.json", Report)
+    arrays = load_arrays(SHARDS, "test")
+    from emotion_detection.models import load_model
+
+    logits = load_model("lenet", model_dir(MODEL) / "model.keras").predict(arrays.images, verbose=0)
+    (found,) = ort.InferenceSession(bundle.model_path).run(["probabilities"], {"image": arrays.images})
+    np.testing.assert_allclose(found, softmax(logits / report.temperature), atol=1e-5)
+    assert (found.argmax(axis=1) == arrays.labels).mean() == pytest.approx(bundle.info.metrics["test_accuracy"])
+
+
+def test_bundle_says_where_it_comes_from_and_how_good_it_is():
+    info = export_bundle(MODEL, load_params()).info
+    report = read_record(report_dir(MODEL) / "metrics.json", Report)
+    assert (info.model, info.architecture, info.labels) == (MODEL, "lenet", LABELS)
+    assert (info.image_size, info.channels, info.temperature) == (SIZE, 1, report.temperature)
+    assert info.metrics == {
+        "val_accuracy": report.val.accuracy.value,
+        "test_accuracy": report.test.accuracy.value,
+        "test_macro_f1": report.test.macro_f1.value,
+        "test_ece": report.test.ece,
+        "parity": info.metrics["parity"],
+    }
+    assert 0 <= info.metrics["parity"] < 1e-5
+    assert info.reference_shares == pytest.approx(dict.fromkeys(LABELS, 1 / 3))
+    assert info.lineage.training_id == "1" * 64
+    assert len(info.lineage.data_hash) == 64
+    assert set(info.files) == {MODEL_FILE}
+
+
+def test_repeating_changes_nothing():
+    assert export_bundle(MODEL, load_params()).info == export_bundle(MODEL, load_params()).info
+
+
+def test_command_prints_size_and_parity():
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
+    command = [sys.executable, "-m", "pipeline.export", MODEL]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    info = read_bundle(bundle_dir(MODEL)).info
+    assert f"{info.metrics['parity']:.1e}" in result.stdout
+    assert "MB" in result.stdout
+    assert not {"warning", "tensorflow", "error"} & set(result.stderr.lower().split()), result.stderr
+
+
+def test_altered_graph_leaves_no_bundle(root, monkeypatch):
+    def flip(graph):
+        bias = next(tensor for tensor in graph.graph.initializer if list(tensor.dims) == [len(LABELS)])
+        values = np.float32([5, -5, 0])
+        bias.raw_data = values.tobytes()
+
+    alter(monkeypatch, flip)
+    with pytest.raises(ExportError, match=r"model\.onnx: differs from Keras by up to .* for \d+ of 20 test images"):
+        export_bundle(MODEL, load_params())
+    assert not bundle_dir(MODEL).exists()
+    assert not list((root / "bundles").iterdir())
+
+
+def test_invalid_graph_leaves_no_bundle(monkeypatch):
+    alter(monkeypatch, lambda graph: graph.graph.node.pop())
+    with pytest.raises(ExportError, match="invalid graph"):
+        export_bundle(MODEL, load_params())
+    assert not bundle_dir(MODEL).exists()
+
+
+def test_failed_export_keeps_the_bundle_that_stood_there(monkeypatch):
+    before = export_bundle(MODEL, load_params()).info
+    alter(monkeypatch, lambda graph: graph.graph.node.pop())
+    with pytest.raises(ExportError):
+        export_bundle(MODEL, load_params())
+    assert read_bundle(bundle_dir(MODEL)).info == before
+
+
+def test_failure_ends_the_command_with_one_line(monkeypatch, capsys):
+    (model_dir(MODEL) / "run.json").write_text("{}")
+    assert run_in_process("pipeline.export", monkeypatch) == 1
+    captured = capsys.readouterr()
+    assert "error: models/small/run.json: not a valid RunInfo" in captured.err
+    assert not bundle_dir(MODEL).exists()
+
+
+def test_more_parity_images_than_there_are_means_all_of_them(root):
+    (root / "params.yaml").write_text(PARAMS.replace("parity_images: 20", f"parity_images: {10 * COUNTS['test']}"))
+    assert export_bundle(MODEL, load_params()).info.metrics["parity"] < 1e-5
+
+
+def test_model_that_was_never_evaluated_is_named():
+    (report_dir(MODEL) / "metrics.json").unlink()
+    with pytest.raises(ArtifactError, match=r"reports/small/metrics\.json: missing; `dvc repro`"):
+        export_bundle(MODEL, load_params())
+
+
+def test_tampered_bundle_is_refused():
+    bundle = export_bundle(MODEL, load_params())
+    data = bytearray(bundle.model_path.read_bytes())
+    data[len(data) // 2] ^= 1
+    bundle.model_path.write_bytes(data)
+    with pytest.raises(BundleError, match=r"bundles/small/model\.onnx: SHA-256"):
+        read_bundle(bundle_dir(MODEL))

@@ -1,0 +1,135 @@
+"""The whole path in a clone: what runs, what runs again, and what another clone can do with the artifacts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clone import Clone, free_port, wait_for
+
+MODELS = ("lenet", "vit")
+PER_MODEL = ("train", "evaluate", "export", "register")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole_path"), pytest.mark.timeout(1200)]
+
+
+def stages_of(model: str) -> list[str]:
+    return [f"{stage}@{model}" for stage in PER_MODEL]
+
+
+def test_every_stage_leaves_its_artifact(pipeline: Clone) -> None:
+    expected = ["data/source.json", "data/dataset.parquet", "data/decisions.parquet", "data/shards/dataset.json"]
+    expected += ["reports/validation.json", "reports/validation/index.html"]
+    for model in MODELS:
+        expected += [f"models/{model}/model.keras", f"reports/{model}/metrics.json", f"bundles/{model}/model.onnx"]
+        expected += [f"bundles/{model}/bundle.json", f"registrations/{model}.json"]
+    assert [name for name in expected if not (pipeline.path / name).is_file()] == []
+
+
+def test_what_the_pipeline_makes_is_kept_by_dvc_and_not_by_git(pipeline: Clone) -> None:
+    assert pipeline.run("git", "status", "--porcelain").stdout == ""
+    tracked = pipeline.run("git", "ls-files").stdout.splitlines()
+    assert [name for name in tracked if name.startswith(("data/", "models/", "reports/", "bundles/"))] == []
+
+
+def test_nothing_runs_again_when_nothing_changed(pipeline: Clone) -> None:
+    assert pipeline.repro() == []
+
+
+def test_one_hyperparameter_reruns_exactly_its_model(pipeline: Clone) -> None:
+    pipeline.set_params(models={"lenet": {"dropout": 0.33}})
+    assert pipeline.repro() == stages_of("lenet")
+
+
+def test_one_architecture_source_reruns_exactly_its_model(pipeline: Clone) -> None:
+    source = pipeline.path / "src/emotion_detection/models/vit.py"
+    source.write_text(source.read_text() + "\n# a change\n")
+    assert pipeline.repro() == stages_of("vit")
+
+
+def test_the_gate_sets_the_champion_and_trace_follows_every_link(pipeline: Clone) -> None:
+    pipeline.repro()
+    pipeline.commit("retrained")
+    output = pipeline.run("emotion", "run").stdout
+    assert "champion" in output
+    trace = json.loads(pipeline.run("emotion", "trace", "champion", "--json").stdout)
+    assert trace["links"], trace
+    assert [link for link in trace["links"] if not link["ok"]] == []
+
+
+def test_two_runs_at_once_do_not_mix(pipeline: Clone) -> None:
+    pipeline.set_params(models={"lenet": {"dropout": 0.34}})
+    first = subprocess.Popen(
+        ["dvc", "repro", "train@lenet"],
+        cwd=pipeline.path,
+        env=pipeline.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert first.stdout is not None
+    for line in first.stdout:
+        if "train@lenet" in line:
+            break
+    second = pipeline.run("dvc", "repro", "train@lenet", check=False)
+    first.communicate(timeout=300)
+    assert first.returncode == 0
+    assert second.returncode != 0
+    assert "busy" in second.stderr + second.stdout
+    assert pipeline.repro() == stages_of("lenet")[1:]
+
+
+@pytest.fixture(params=["directory", "s3"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """URL and environment of an empty DVC remote: a directory, and a bucket on a real S3 server."""
+    if request.param == "directory":
+        yield str(tmp_path / "remote"), {}
+        return
+    import boto3
+
+    port = free_port()
+    environment = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    url = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(
+        [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(url)
+        client = boto3.client(
+            "s3", endpoint_url=url, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
+        )
+        client.create_bucket(Bucket="artifacts")
+        yield "s3://artifacts/dvc", environment | {"AWS_ENDPOINT_URL": url}
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_another_clone_pulls_and_registers_without_training(
+    pipeline: Clone, remote: tuple[str, dict[str, str]], tmp_path: Path
+) -> None:
+    url, environment = remote
+    pipeline.repro()
+    pipeline.run("git", "add", "-A")
+    pipeline.run("git", "commit", "-qm", "share", "--allow-empty")
+    pipeline.run("dvc", "remote", "add", "-f", "--local", "-d", "shared", url)
+    pipeline.run("dvc", "push", **environment)
+
+    pipeline.run("git", "clone", "-q", str(pipeline.path), str(tmp_path / "other"))
+    other = Clone(tmp_path / "other")
+    other.run("dvc", "remote", "add", "--local", "-d", "shared", url)
+    other.run("dvc", "pull", **environment)
+    assert other.repro() == [f"register@{model}" for model in MODELS]
+    for model in MODELS:
+        ours, theirs = (json.loads((c.path / f"registrations/{model}.json").read_text()) for c in (pipeline, other))
+        assert ours["bundle_sha256"] == theirs["bundle_sha256"]
+    runs = json.loads(other.run("emotion", "runs", "--json").stdout)
+    assert len(runs) == len(MODELS)
+    shutil.rmtree(other.path)

@@ -1,0 +1,98 @@
+"""A tiny real ModelBundle whose answers can be computed in NumPy."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from emotion_detection.bundle import (
+    INPUT_NAME,
+    MODEL_FILE,
+    OUTPUT_NAME,
+    BundleInfo,
+    Lineage,
+    file_sha256,
+    write_bundle_info,
+)
+from emotion_detection.preprocess import prepare
+
+SIZE = 8
+LABELS = ("angry", "happy", "sad")
+
+
+@dataclass(frozen=True)
+class TinyBundle:
+    """softmax(pixels @ weights) with known weights."""
+
+    directory: Path
+    weights: NDArray[np.float32]
+
+    def expected(self, data: bytes) -> NDArray[np.float64]:
+        """What the model must answer for an encoded image."""
+        logits = prepare(data, SIZE, 1).reshape(-1).astype(np.float64) @ self.weights.astype(np.float64)
+        exponentials = np.exp(logits - logits.max())
+        return exponentials / exponentials.sum()
+
+
+def write_bundle(directory: Path, seed: int = 0, labels: tuple[str, ...] = LABELS, softmax: bool = True) -> TinyBundle:
+    """Write a bundle; with `softmax=False` one that breaks the contract, since it answers with logits."""
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = np.random.default_rng(seed).normal(0, 1 / 255, (SIZE * SIZE, len(LABELS))).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", [INPUT_NAME], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["pixels"], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+        helper.make_node("Softmax" if softmax else "Identity", ["logits"], [OUTPUT_NAME]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, ["N", SIZE, SIZE, 1])],
+        [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["N", len(LABELS)])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), directory / MODEL_FILE
+    )
+    info = BundleInfo(
+        model="tiny",
+        architecture="linear",
+        parameters=weights.size,
+        labels=labels,
+        image_size=SIZE,
+        channels=1,
+        temperature=1.0,
+        reference_shares=dict.fromkeys(labels, 1 / len(labels)),
+        metrics={"test_accuracy": 0.5},
+        lineage=Lineage(commit="c0ffee", dirty=False, dvc_lock=None, data_hash="da7a", training_id="t1"),
+        files={MODEL_FILE: file_sha256(directory / MODEL_FILE)},
+    )
+    write_bundle_info(directory, info)
+    return TinyBundle(directory, weights)
+
+
+def encode(
+    seed: int = 0, form: str = "PNG", size: tuple[int, int] = (20, 16), mode: str = "L", **options: object
+) -> bytes:
+    """A random image as a file."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Fail where a condition does not come true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true in time"
+        time.sleep(0.01)

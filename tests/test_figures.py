@@ -1,0 +1,85 @@
+"""Every figure is a PNG that shows something, with equal bytes when drawn again."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from emotion_detection import figures
+from emotion_detection.artifacts import History
+from emotion_detection.stats import reliability, softmax
+
+LABELS = ("angry", "happy $x_1$", "sad")
+HISTORY = History(
+    metrics={name: [1.0, 0.5] for name in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")},
+    best_epoch=1,
+    resumed_at=[],
+    parameters=10,
+)
+
+
+def drawings() -> dict[str, figures.Drawing]:
+    random = np.random.default_rng(0)
+    counts = random.integers(0, 30, size=(3, 3))
+    shares = random.random((3, 3))
+    table = reliability(softmax(random.normal(size=(50, 3)) * 2), random.integers(3, size=50), 10)
+    curves = [figures.Curve(label, np.linspace(0, 1, 5), np.linspace(0, 1, 5) ** 0.5, 0.7) for label in LABELS]
+    faces = random.integers(256, size=(7, 16, 16, 3), dtype=np.uint8)
+    items = [figures.Mistake(face, "sad", "angry", 0.93) for face in faces]
+    return {
+        "confusion": lambda: figures.confusion(counts, LABELS),
+        "reliability": lambda: figures.reliability(table, table, 1.3),
+        "roc": lambda: figures.roc(curves),
+        "precision_recall": lambda: figures.precision_recall(curves),
+        "classes": lambda: figures.classes(*shares, counts[0], LABELS),
+        "mistakes": lambda: figures.mistakes(items),
+        "no_mistakes": lambda: figures.mistakes([]),
+        "grey_mistake": lambda: figures.mistakes([figures.Mistake(faces[0, ..., :1], "sad", "angry", 0.93)]),
+        "training": lambda: figures.training(HISTORY),
+    }
+
+
+def read(path):
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("figures")
+    figures.write_figures(directory, drawings())
+    return directory
+
+
+@pytest.mark.parametrize("name", drawings())
+def test_figure_is_a_readable_png_without_traces_of_its_making(written, name):
+    image = read(written / f"{name}.png")
+    assert image.format == "PNG"
+    assert min(image.size) >= 200
+    assert np.asarray(image.convert("L")).std() > 1
+    assert not {"Software", "Creation Time", "date"} & set(image.info)
+
+
+def test_figures_are_equal_byte_for_byte_whatever_the_users_settings(written, tmp_path):
+    import matplotlib as mpl
+
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "savefig.dpi": 10}):
+        figures.write_figures(tmp_path, drawings())
+    for name in drawings():
+        assert (tmp_path / f"{name}.png").read_bytes() == (written / f"{name}.png").read_bytes(), name
+
+
+def test_mistakes_grow_by_rows(tmp_path):
+    face = np.zeros((8, 8, 1), np.uint8)
+    items = [figures.Mistake(face, "sad", "angry", 0.9)]
+    figures.write_figures(
+        tmp_path, {str(count): lambda count=count: figures.mistakes(items * count) for count in (6, 12)}
+    )
+    assert read(tmp_path / "12.png").height > 1.7 * read(tmp_path / "6.png").height
+
+
+def test_twenty_classes_stay_legible(tmp_path):
+    counts, labels = np.eye(20, dtype=np.int64), [f"class {number}" for number in range(20)]
+    curves = [figures.Curve(label, np.array([0, 1]), np.array([0, 1]), 0.5) for label in labels]
+    figures.write_figures(tmp_path, {"c": lambda: figures.confusion(counts, labels), "r": lambda: figures.roc(curves)})
+    assert read(tmp_path / "c.png").width > 2000
