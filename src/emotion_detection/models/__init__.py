@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Unfrozen = Annotated[int, Field(ge=0)] | Literal["all"]
+"""How many of a pretrained backbone's topmost layers with weights go on learning."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,24 @@ def load_model(architecture: str, path: Path) -> keras.Model:
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: cannot be loaded: {error}; `dvc repro` makes it anew") from error
     return model
+
+
+def backbone_layers(model: keras.Model) -> list[keras.Layer]:
+    """Layers with weights below the head, bottom first; the head's layers are `logits` and those named `head...`."""
+    return [layer for layer in model.layers if layer.weights and not layer.name.startswith(("head", "logits"))]
+
+
+def freeze(model: keras.Model, unfrozen: Unfrozen) -> None:
+    """Let the head and the topmost `unfrozen` layers of the backbone learn, and nothing else.
+
+    Batch norm of the backbone stays in inference mode throughout: statistics of a small new data set would undo what
+    was learnt before (Keras guide "Transfer learning & fine-tuning"). To be called before `compile`.
+    """
+    layers = backbone_layers(model)
+    first = 0 if unfrozen == "all" else max(0, len(layers) - unfrozen)
+    for index, layer in enumerate(layers):
+        # Keras runs a batch norm that is not trainable in inference mode.
+        layer.trainable = index >= first and type(layer).__name__ != "BatchNormalization"
 
 
 def check_hyperparameters(name: str, model: ModelParams) -> dict[str, Any]:
