@@ -20,11 +20,15 @@ from emotion_detection.artifacts import (
     DATASET,
     DATASET_SCHEMA,
     DECISIONS,
+    SHARDS,
     VALIDATION_DOCS,
     VALIDATION_JSON,
     read_record,
 )
 from emotion_detection.data.report import ValidationReport
+from emotion_detection.data.sharding import write_shards
+from emotion_detection.data.shards import load_arrays
+from emotion_detection.params import DataParams
 from pipeline import validate
 
 ROOT = Path(__file__).parents[2]
@@ -160,3 +164,14 @@ def test_real_data_fer2013_has_every_known_defect(
     assert len(val) + len(test) == 6561
     assert len(kept) == len(train) + len(val) + len(test) == report.kept
     assert json.loads(VALIDATION_JSON.read_text())["kept"] == report.kept
+    write_shards(DataParams(), seed=0)
+    shards = {split: load_arrays(SHARDS, split).sha256 for split in ("train", "val", "test")}
+    assert {split: len(digests) for split, digests in shards.items()} == {"train": 27_417, "val": 3_267, "test": 3_294}
+    usage: dict[str, set[str]] = {digest: set() for digests in shards.values() for digest in digests}
+    with zipfile.ZipFile(archive) as source:
+        for name in names:
+            if (digest := hashlib.sha256(source.read(name)).hexdigest()) in usage:
+                usage[digest].add(USAGE[Path(name).name.split("_")[0]])
+    for split in ("val", "test"):
+        assert all(split in usage[digest] and "train" not in usage[digest] for digest in shards[split])
+    assert not set(shards["val"]) & set(shards["test"])
