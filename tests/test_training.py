@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from emotion_detection.artifacts import History, RunInfo, read_record
-from emotion_detection.backend import keras, tf
+from emotion_detection.backend import keras
 from emotion_detection.bundle import file_sha256
 from emotion_detection.checkpoint import Checkpoint
 from emotion_detection.data.shards import load_arrays, read_dataset_info
@@ -21,11 +20,8 @@ from emotion_detection.params import Params, TrainingParams, merge, parse_params
 from emotion_detection.tracking import LiveRun
 from emotion_detection.training import (
     Trainer,
-    compiled_model,
     extended,
     is_finished,
-    learning_rate,
-    optimizer,
     train,
     training_id,
 )
@@ -195,46 +191,6 @@ def test_balanced_class_weights_undo_the_imbalance(tmp_path: Path) -> None:
     assert first_probability(tmp_path / "shards", tmp_path / "balanced", "balanced") == pytest.approx(0.33, abs=0.15)
 
 
-def test_label_smoothing_is_in_the_loss(shards: Path) -> None:
-    params = toy(training={"label_smoothing": 0.3})
-    model = compiled_model("toy", params, read_dataset_info(shards))
-    logits = tf.constant([[2.0, 0.0, -1.0]])
-    log_probabilities = np.log(np.asarray(keras.ops.softmax(logits)))[0]
-    expected = -(log_probabilities @ np.array([0.8, 0.1, 0.1]))
-    assert float(model.loss(tf.constant([[1.0, 0.0, 0.0]]), logits)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_cosine_rises_for_the_warm_up_and_ends_at_zero() -> None:
-    training = TrainingParams(epochs=10, learning_rate=0.5, warmup_epochs=2, schedule="cosine")
-    rate = [float(learning_rate(training, steps=8)(step)) for step in range(81)]
-    assert rate[0] == 0
-    assert rate[8] == pytest.approx(0.25)
-    assert rate[16] == pytest.approx(0.5)
-    assert rate[48] == pytest.approx(0.25)
-    assert rate[80] == pytest.approx(0, abs=1e-7)
-    assert rate[16:] == sorted(rate[16:], reverse=True)
-
-
-@pytest.mark.parametrize("warmup", [0.0, 1.0, 50.0])
-def test_cosine_works_with_any_warm_up(warmup: float) -> None:
-    training = TrainingParams(epochs=3, learning_rate=0.5, warmup_epochs=warmup)
-    rate = [float(learning_rate(training, steps=4)(step)) for step in range(13)]
-    assert all(math.isfinite(value) and 0 <= value <= 0.5 for value in rate)
-    assert max(rate) > 0.4
-
-
-def test_constant_schedule_is_the_learning_rate() -> None:
-    assert learning_rate(TrainingParams(schedule="constant", learning_rate=0.3), steps=5) == 0.3
-
-
-def test_adamw_decays_kernels_only(shards: Path) -> None:
-    adamw = optimizer(TrainingParams(optimizer="adamw", weight_decay=0.1), steps=5)
-    model = compiled_model("toy", toy(), read_dataset_info(shards))
-    adamw.build(model.trainable_variables)
-    decayed = {variable.name for variable in model.trainable_variables if adamw._use_weight_decay(variable)}
-    assert decayed == {"kernel"}
-
-
 def test_no_validation_images(tmp_path: Path) -> None:
     toy_shards(tmp_path / "shards", val={"angry": 0, "happy": 0, "sad": 0})
     with pytest.raises(ArtifactError, match=r"no validation images; raise data\.split\.val"):
@@ -249,7 +205,7 @@ def test_unknown_model(shards: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def checkpointed(shards: Path, tmp_path: Path) -> tuple[Checkpoint, keras.Model, History]:
     """A checkpoint after one epoch."""
-    model = compiled_model("toy", toy(), read_dataset_info(shards))
+    model = trainer(toy(), shards).model
     model.optimizer.build(model.trainable_variables)
     figures = {"loss": 1.0, "val_accuracy": 0.5}
     history = extended(History(metrics={}, best_epoch=0, resumed_at=[], parameters=1), figures, "val_accuracy")

@@ -127,6 +127,8 @@ class History(Record):
     """Epochs at which an interrupted training went on."""
     parameters: int
     """Weights of the model, trainable or not."""
+    stages: list[int] = []
+    """Epochs, counted from zero, at which the stages of fine-tuning began."""
 
 
 class RunInfo(Record):

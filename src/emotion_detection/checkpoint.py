@@ -62,8 +62,9 @@ class Checkpoint:
         model.load_weights(self._existing() / STATE)
 
     def restore_best(self, model: keras.Model) -> None:
-        """Load the weights of the best epoch into the compiled model."""
-        model.load_weights(self._existing() / BEST)
+        """Load the weights of the best epoch; optimizer and schedule stay as they are."""
+        weights_alone = type(model)(model.inputs, model.outputs)  # not compiled
+        weights_alone.load_weights(self._existing() / BEST)
 
     def remove(self) -> None:
         """Forget the training, because it is finished."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -23,6 +23,8 @@ from emotion_detection.errors import ParamsError
 
 Split = Literal["train", "val", "test"]
 Share = Annotated[float, Field(ge=0, le=1)]
+Unfrozen = Annotated[int, Field(ge=0)] | Literal["all"]
+"""How many of a pretrained backbone's topmost layers with weights go on learning."""
 PARAMS_FILE = Path("params.yaml")
 ModelType = TypeVar("ModelType", bound=BaseModel)
 
@@ -140,6 +142,16 @@ class AugmentationParams(Section):
     """Largest relative change of contrast."""
 
 
+class FinetuningParams(Section):
+    """A stage of fine-tuning: it goes on from the best weights so far, with an optimizer and a schedule of its own."""
+
+    epochs: int = Field(ge=1)
+    unfrozen: Unfrozen = "all"
+    """Topmost layers of the backbone that learn; batch norm of the backbone stays in inference mode."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Default: a hundredth of `training.learning_rate`."""
+
+
 class TrainingParams(Section):
     """How a model is trained; `models.NAME.training` overrides single values."""
 
@@ -158,8 +170,29 @@ class TrainingParams(Section):
     monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     """What decides which epoch's weights are kept."""
     patience: int = Field(0, ge=0)
-    """Stop after so many epochs without improvement of `monitor`; 0: never."""
+    """End a stage after so many epochs without improvement of `monitor`; 0: never."""
     augmentation: AugmentationParams = AugmentationParams()
+    finetuning: tuple[FinetuningParams, ...] = ()
+    """Stages after the first `epochs` epochs, for which the backbone is as the architecture froze it."""
+
+    def identity(self) -> dict[str, Any]:
+        """All values, but for what came later and has its default: older trainings keep their `training_id`."""
+        later = ("finetuning",)
+        fields = type(self).model_fields
+        return self.model_dump(exclude={key for key in later if getattr(self, key) == fields[key].default})
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of all stages, if patience ends none."""
+        return self.epochs + sum(stage.epochs for stage in self.finetuning)
+
+    def stage(self, number: int) -> TrainingParams:
+        """What holds in one stage: 0 is the first training, from 1 on those of `finetuning`."""
+        if number == 0:
+            return self
+        stage = self.finetuning[number - 1]
+        rate = stage.learning_rate or self.learning_rate / 100
+        return self.model_copy(update={"epochs": stage.epochs, "learning_rate": rate})
 
 
 class ModelParams(BaseModel):
@@ -313,8 +346,9 @@ def _explain(kind: type[BaseModel], item: Any, prefix: str) -> str:
 
 
 def _fields_at(kind: type[BaseModel], location: list[Any]) -> list[str]:
-    for part in location:
+    for part in (part for part in location if isinstance(part, str)):
         inner = kind.model_fields[part].annotation if part in kind.model_fields else None
+        inner = get_args(inner)[0] if get_origin(inner) is tuple else inner
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return []
         kind = inner

@@ -12,29 +12,27 @@ import hashlib
 import inspect
 import json
 import math
-import re
 import sys
 import time
-import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from emotion_detection import augmentation, batches
+from emotion_detection import augmentation, batches, optimization
 from emotion_detection.artifacts import DatasetInfo, History, RunInfo, atomic_directory, write_record
-from emotion_detection.backend import GPUS, keras
+from emotion_detection.backend import keras
 from emotion_detection.batches import Source, count, epoch_seed, training_batches, validation_batches
 from emotion_detection.checkpoint import CHECKPOINTS, Checkpoint
 from emotion_detection.data.shards import read_dataset_info
 from emotion_detection.display import EpochDisplay
 from emotion_detection.errors import ArtifactError, ParamsError
-from emotion_detection.models import InputSpec, build_model, check_hyperparameters, import_architecture
+from emotion_detection.models import InputSpec, build_model, check_hyperparameters, freeze, import_architecture
+from emotion_detection.optimization import compile_model
 from emotion_detection.params import Params, TrainingParams
+from emotion_detection.saving import save_model
 from emotion_detection.tracking import LiveRun, live_run
 
 MODEL_FILE, HISTORY_FILE, RUN_FILE = "model.keras", "history.json", "run.json"
-UNDECAYED = ["bias", "gamma", "beta", "class_token", "positions"]
 
 
 def train(name: str, params: Params, shards: Path, output: Path, checkpoints: Path = CHECKPOINTS) -> History:
@@ -78,22 +76,26 @@ class Trainer:
         keras.utils.set_random_seed(params.seed)
         self.name, self.seed, self.info = name, params.seed, info
         self.training = params.training_of(name)
-        self.model = compiled_model(name, params, info)
+        self.model = build(name, params, info)
+        self._begin_stage(0)
         self.train = Source.open(shards, "train", info)
         self.validation = validation_batches(Source.open(shards, "val", info), info, self.training)
-        self.display = EpochDisplay(name, self.training.epochs, steps_per_epoch(info, self.training))
+        self.display = EpochDisplay(name, self.training.total_epochs, steps_per_epoch(info, self.training))
 
     def run(self, checkpoint: Checkpoint, run: LiveRun) -> History:
-        """Train until the last epoch, or until `monitor` has not improved for `patience` epochs."""
+        """Train through all stages; each ends with its last epoch, or `patience` epochs after the best one."""
         history = self._start(checkpoint)
-        while not is_finished(history, self.training):
+        while True:
+            if is_finished(history, self.training):
+                if len(history.stages) == len(self.training.finetuning):
+                    return history
+                history = self._next_stage(history, checkpoint)
             epoch = len(history.metrics["loss"])
             figures = self.epoch(epoch)
             history = extended(history, figures, self.training.monitor)
             checkpoint.save(self.model, history)
             run.log_epoch(epoch, figures)
             self.display.finished(history)
-        return history
 
     def epoch(self, number: int) -> dict[str, float]:
         """Train one epoch, counted from zero, and return its figures, as in `History.metrics`."""
@@ -108,9 +110,11 @@ class Trainer:
         figures["learning_rate"] = float(self.model.optimizer.learning_rate)
         figures["seconds"] = round(time.perf_counter() - started, 3)
         if not math.isfinite(figures["loss"]):
+            section = f"training.finetuning.{self.stage - 1}" if self.stage else "training"
             raise ParamsError(
-                f"models.{self.name}: the loss became {figures['loss']} in epoch {number + 1}; "
-                f"lower training.learning_rate ({self.training.learning_rate}) or raise training.warmup_epochs"
+                f"models.{self.name}: the loss became {figures['loss']} in epoch {number + 1}; lower "
+                f"{section}.learning_rate ({self.training.stage(self.stage).learning_rate}) "
+                "or raise training.warmup_epochs"
             )
         return figures
 
@@ -119,17 +123,35 @@ class Trainer:
         if history is None:
             metrics: dict[str, list[float]] = {"loss": []}
             return History(metrics=metrics, best_epoch=0, resumed_at=[], parameters=self.model.count_params())
+        self._begin_stage(len(history.stages))
         checkpoint.restore_last(self.model)
-        done = len(history.metrics["loss"])
-        self.display.say(f"{self.name}: resumes after epoch {done} of {self.training.epochs} ({checkpoint.directory})")
+        done, all_epochs = len(history.metrics["loss"]), self.training.total_epochs
+        self.display.say(f"{self.name}: resumes after epoch {done} of {all_epochs} ({checkpoint.directory})")
         return history.model_copy(update={"resumed_at": [*history.resumed_at, done]})
+
+    def _next_stage(self, history: History, checkpoint: Checkpoint) -> History:
+        if history.metrics["loss"]:
+            checkpoint.restore_best(self.model)
+        self._begin_stage(len(history.stages) + 1)
+        unfrozen, rate = (
+            self.training.finetuning[self.stage - 1].unfrozen,
+            self.training.stage(self.stage).learning_rate,
+        )
+        self.display.say(f"{self.name}: fine-tunes the best weights: unfrozen {unfrozen}, learning rate {rate:g}")
+        return history.model_copy(update={"stages": [*history.stages, len(history.metrics["loss"])]})
+
+    def _begin_stage(self, number: int) -> None:
+        self.stage = number
+        if number:
+            freeze(self.model, self.training.finetuning[number - 1].unfrozen)
+        compile_model(self.model, self.training.stage(number), steps_per_epoch(self.info, self.training))
 
 
 def is_finished(history: History, training: TrainingParams) -> bool:
-    """Whether all epochs are done or patience is at its end."""
-    done = len(history.metrics["loss"])
-    waited = done - 1 - history.best_epoch
-    return done >= training.epochs or 0 < training.patience <= waited
+    """Whether the stage that runs has done all its epochs or patience is at its end."""
+    done, start = len(history.metrics["loss"]), [0, *history.stages][-1]
+    waited = done - 1 - max(history.best_epoch, start - 1)
+    return done - start >= training.stage(len(history.stages)).epochs or 0 < training.patience <= waited
 
 
 def extended(history: History, figures: dict[str, float], monitor: str) -> History:
@@ -139,44 +161,11 @@ def extended(history: History, figures: dict[str, float], monitor: str) -> Histo
     return history.model_copy(update={"metrics": metrics, "best_epoch": int(best)})
 
 
-def compiled_model(name: str, params: Params, info: DatasetInfo) -> keras.Model:
-    """Build the model of one entry in params.yaml for this data set, with optimizer and loss."""
-    training, entry = params.training_of(name), params.model(name)
+def build(name: str, params: Params, info: DatasetInfo) -> keras.Model:
+    """Build the model of one entry in params.yaml for this data set."""
+    entry = params.model(name)
     spec = InputSpec(info.image_size, info.channels, len(info.labels))
-    model = build_model(entry.architecture, spec, check_hyperparameters(name, entry))
-    model.compile(
-        optimizer=optimizer(training, steps_per_epoch(info, training)),
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=training.label_smoothing),
-        metrics=["accuracy"],
-        # XLA makes convolutions on a CPU 4 to 18 times slower; JAX has nothing else.
-        jit_compile="auto" if GPUS or keras.backend.backend() == "jax" else False,
-    )
-    return model
-
-
-def optimizer(training: TrainingParams, steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer with its learning rate schedule, for `steps` batches per epoch."""
-    rate = learning_rate(training, steps)
-    if training.optimizer == "sgd":
-        return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
-    if training.optimizer == "adam":
-        return keras.optimizers.Adam(rate)
-    adamw = keras.optimizers.AdamW(rate, weight_decay=training.weight_decay)
-    adamw.exclude_from_weight_decay(var_names=UNDECAYED)
-    return adamw
-
-
-def learning_rate(training: TrainingParams, steps: int) -> Any:
-    """A constant, or linear warm-up and then half a cosine to zero (I. Loshchilov & F. Hutter, "SGDR", 2016)."""
-    if training.schedule == "constant":
-        return training.learning_rate
-    total = training.epochs * steps
-    warmup = min(round(training.warmup_epochs * steps), total - 1)
-    if not warmup:
-        return keras.optimizers.schedules.CosineDecay(training.learning_rate, total)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0, total - warmup, warmup_target=training.learning_rate, warmup_steps=warmup
-    )
+    return build_model(entry.architecture, spec, check_hyperparameters(name, entry))
 
 
 def steps_per_epoch(info: DatasetInfo, training: TrainingParams) -> int:
@@ -201,7 +190,7 @@ def training_id(name: str, params: Params, info: DatasetInfo) -> str:
         "model": name,
         "architecture": entry.architecture,
         "hyperparameters": check_hyperparameters(name, entry),
-        "training": params.training_of(name).model_dump(),
+        "training": params.training_of(name).identity(),
         "seed": params.seed,
         "data_hash": info.data_hash,
         "input": [info.image_size, info.channels, list(info.labels)],
@@ -211,7 +200,7 @@ def training_id(name: str, params: Params, info: DatasetInfo) -> str:
 
 def code_version(architecture: str) -> str:
     """Short hash of the code that decides a training: a checkpoint of other code is not gone on with."""
-    modules = import_architecture(architecture), sys.modules[__name__], batches, augmentation
+    modules = import_architecture(architecture), sys.modules[__name__], optimization, batches, augmentation
     sources = "".join(inspect.getsource(module) for module in modules)
     return hashlib.sha256(sources.encode()).hexdigest()[:8]
 
@@ -221,25 +210,3 @@ def summary(model: keras.Model) -> str:
     lines: list[str] = []
     model.summary(line_length=100, print_fn=lambda line, **_: lines.append(line))
     return "\n".join(lines)
-
-
-def save_model(model: keras.Model, path: Path) -> None:
-    """Save without optimizer and loss; equal weights give equal bytes."""
-    keras.Model(model.inputs, model.outputs, name=model.name).save(path)
-    with zipfile.ZipFile(path) as archive:
-        content = {name: archive.read(name) for name in archive.namelist()}
-    content["metadata.json"] = json.dumps({"keras_version": keras.__version__}).encode()
-    content["config.json"] = _numbered_objects(content["config.json"])
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in content.items():
-            archive.writestr(zipfile.ZipInfo(name), data)  # which has no date either
-
-
-def _numbered_objects(config: bytes) -> bytes:
-    """Keras names objects that layers share by their address in memory; number them instead."""
-    numbers: dict[bytes, int] = {}
-    return re.sub(
-        rb'("shared_object_id": )(\d+)',
-        lambda found: found[1] + b"%d" % numbers.setdefault(found[2], len(numbers)),
-        config,
-    )

@@ -19,20 +19,19 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, create_model
 
 from emotion_detection.errors import ArtifactError, ParamsError
 from emotion_detection.params import ModelParams, Section, validated
+from emotion_detection.params import Unfrozen as Unfrozen
 
 if TYPE_CHECKING:
     import keras
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
-Unfrozen = Annotated[int, Field(ge=0)] | Literal["all"]
-"""How many of a pretrained backbone's topmost layers with weights go on learning."""
 
 
 @dataclass(frozen=True)

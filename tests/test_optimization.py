@@ -1,0 +1,57 @@
+"""Loss, optimizer and learning rate do what params.yaml says."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from emotion_detection.backend import keras, tf
+from emotion_detection.models import InputSpec, build_model
+from emotion_detection.optimization import compile_model, learning_rate, optimizer
+from emotion_detection.params import TrainingParams
+
+
+def toy_model() -> keras.Model:
+    return build_model("lenet", InputSpec(16, 1, 3), {"filters": [4], "dense": [8]})
+
+
+def test_label_smoothing_is_in_the_loss() -> None:
+    model = toy_model()
+    compile_model(model, TrainingParams(label_smoothing=0.3), steps=5)
+    logits = tf.constant([[2.0, 0.0, -1.0]])
+    log_probabilities = np.log(np.asarray(keras.ops.softmax(logits)))[0]
+    expected = -(log_probabilities @ np.array([0.8, 0.1, 0.1]))
+    assert float(model.loss(tf.constant([[1.0, 0.0, 0.0]]), logits)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_cosine_rises_for_the_warm_up_and_ends_at_zero() -> None:
+    training = TrainingParams(epochs=10, learning_rate=0.5, warmup_epochs=2, schedule="cosine")
+    rate = [float(learning_rate(training, steps=8)(step)) for step in range(81)]
+    assert rate[0] == 0
+    assert rate[8] == pytest.approx(0.25)
+    assert rate[16] == pytest.approx(0.5)
+    assert rate[48] == pytest.approx(0.25)
+    assert rate[80] == pytest.approx(0, abs=1e-7)
+    assert rate[16:] == sorted(rate[16:], reverse=True)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 1.0, 50.0])
+def test_cosine_works_with_any_warm_up(warmup: float) -> None:
+    training = TrainingParams(epochs=3, learning_rate=0.5, warmup_epochs=warmup)
+    rate = [float(learning_rate(training, steps=4)(step)) for step in range(13)]
+    assert all(math.isfinite(value) and 0 <= value <= 0.5 for value in rate)
+    assert max(rate) > 0.4
+
+
+def test_constant_schedule_is_the_learning_rate() -> None:
+    assert learning_rate(TrainingParams(schedule="constant", learning_rate=0.3), steps=5) == 0.3
+
+
+def test_adamw_decays_kernels_only() -> None:
+    adamw = optimizer(TrainingParams(optimizer="adamw", weight_decay=0.1), steps=5)
+    model = toy_model()
+    adamw.build(model.trainable_variables)
+    decayed = {variable.name for variable in model.trainable_variables if adamw._use_weight_decay(variable)}
+    assert decayed == {"kernel"}
