@@ -6,6 +6,7 @@
     data/shards/                 TFRecord files and dataset.json         DatasetInfo
     models/M/                    model.keras, history.json, run.json     History, RunInfo
     reports/validation.json      counts and defects                      ValidationReport (data/report.py)
+    reports/data/                pictures of the data                    (see data/pictures.py)
     reports/M/                   metrics.json, predictions.parquet       Report, PREDICTIONS_SCHEMA
     bundles/M/                   the ModelBundle                         (see bundle.py)
     registrations/M.json         the registered version                  Registration
@@ -35,6 +36,7 @@ DECISIONS = Path("data/decisions.parquet")
 SHARDS = Path("data/shards")
 VALIDATION_JSON = Path("reports/validation.json")
 VALIDATION_DOCS = Path("reports/validation")
+DATA_PICTURES = Path("reports/data")
 DVC_LOCK = Path("dvc.lock")
 
 DATASET_SCHEMA = pa.schema(

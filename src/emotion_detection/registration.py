@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from emotion_detection.artifacts import (
+    DATA_PICTURES,
     SHARDS,
     DatasetInfo,
     History,
@@ -148,6 +149,8 @@ def _dataset(bundle: BundleInfo) -> DatasetInfo:
 
 def _complete_artifacts(client: MlflowClient, run_id: str, model: str, bundle: BundleInfo) -> None:
     client.log_artifacts(run_id, str(report_dir(model)), "report")
+    if DATA_PICTURES.is_dir():
+        client.log_artifacts(run_id, str(DATA_PICTURES), "data")
     if SUMMARY_FILE not in {file.path for file in client.list_artifacts(run_id)}:
         client.log_text(run_id, _summary(model, bundle.architecture), SUMMARY_FILE)
 

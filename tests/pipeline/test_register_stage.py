@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from emotion_detection.artifacts import SHARDS, DatasetInfo, Registration, read_record, registration_file
+from emotion_detection.artifacts import (
+    DATA_PICTURES,
+    SHARDS,
+    DatasetInfo,
+    Registration,
+    read_record,
+    registration_file,
+)
 from emotion_detection.errors import ArtifactError, ParamsError
 from emotion_detection.mlflow_store import connect
 from emotion_detection.params import load_params
@@ -92,6 +99,13 @@ def test_in_an_empty_registry_everything_is_made_again_from_the_files(client: Ml
     assert curves["val_accuracy"] == [(0, 0.5), (1, 0.9)]
     assert inputs[0]["name"] == "synthetic"
     assert {"model_summary.txt", "report/figures/confusion.png"} <= set(files)
+
+
+def test_the_pictures_of_the_data_go_into_the_run(client: MlflowClient) -> None:
+    DATA_PICTURES.mkdir(parents=True)
+    (DATA_PICTURES / "index.html").write_text("pictures")
+    done = register.main("good")
+    assert "data/index.html" in artifacts(client, done.run_id)
 
 
 def test_repeating_changes_nothing(client: MlflowClient) -> None:

@@ -32,6 +32,7 @@ th, td { border: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertica
 ul { padding-left: 1.2rem }
 </style>
 """
+_PICTURES = '<li><a href="../data/index.html">Pictures of the data set</a></li>'  # made by a later stage
 
 
 def make_self_contained(site: Path, findings: Iterable[Finding]) -> None:
@@ -49,7 +50,7 @@ def _index(site: Path, pages: list[Path], findings: list[Finding]) -> str:
     found = "".join(_section(finding) for finding in findings) or "<p class=passed>Every expectation holds.</p>"
     return (
         f"<!DOCTYPE html><html lang=en><head><meta charset=UTF-8><title>Validation of the data set</title>{_STYLE}"
-        f"</head><body><h1>Validation of the data set</h1><ul>{links}</ul><h2>What does not hold</h2>{found}"
+        f"</head><body><h1>Validation of the data set</h1><ul>{links}{_PICTURES}</ul><h2>What does not hold</h2>{found}"
         "</body></html>\n"
     )
 
