@@ -127,10 +127,10 @@ class History(Record):
     """Counted from zero; its weights are in model.keras."""
     resumed_at: list[int]
     """Epochs at which an interrupted training went on."""
-    parameters: int
-    """Weights of the model, trainable or not."""
     stages: list[int] = []
     """Epochs, counted from zero, at which the stages of fine-tuning began."""
+    parameters: int
+    """Weights of the model, trainable or not."""
 
 
 class RunInfo(Record):
