@@ -18,7 +18,9 @@ from emotion_detection.params import EvaluationParams
 
 HOW = EvaluationParams(bootstrap=200, ece_bins=10, mistakes=5)
 NAMES = ("angry", "happy", "sad")
-HISTORY = History(metrics={"loss": [1.0, 0.5], "seconds": [2.0, 1.0]}, best_epoch=1, resumed_at=[], parameters=10)
+HISTORY = History(
+    metrics={"loss": [1.0, 0.5], "seconds": [2.0, 1.0]}, best_epoch=1, resumed_at=[], stages=[1], parameters=10
+)
 
 
 def answers(split: str = "test", images: int = 300, seed: int = 0, sharpness: float = 3.0) -> Answers:
@@ -109,7 +111,8 @@ def test_plot_data_gives_the_curves_for_dvc(tmp_path):
     assert np.mean([row["actual"] == row["predicted"] for row in confusion]) == pytest.approx(
         metrics.accuracy_score(test.labels, test.predicted)
     )
-    assert [row["epoch"] for row in rows_of(tmp_path / "plots" / "history.csv")] == ["1", "2"]
+    epochs = rows_of(tmp_path / "plots" / "history.csv")
+    assert [(row["epoch"], row["stage"]) for row in epochs] == [("1", "0"), ("2", "1")]
     bins = rows_of(tmp_path / "plots" / "reliability.csv")
     for scaling in ("before", "after"):
         assert sum(int(row["images"]) for row in bins if row["scaling"] == scaling) == 300

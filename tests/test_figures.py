@@ -17,6 +17,22 @@ HISTORY = History(
 )
 
 
+def history(learning_rate, stages):
+    metrics = HISTORY.metrics | {"learning_rate": learning_rate}
+    return HISTORY.model_copy(update={"metrics": metrics, "stages": stages})
+
+
+def test_training_shows_four_curves_and_marks_kept_epoch_and_stages():
+    figure = figures.training(history(learning_rate=[1e-3, 1e-5], stages=[1]))
+    assert [axes.get_title() for axes in figure.axes] == ["Loss", "Accuracy", "Learning rate", "Seconds per epoch"]
+    for axes in figure.axes:
+        marks = [line.get_xdata()[0] for line in axes.get_lines() if len(set(line.get_xdata())) == 1]
+        assert marks == [2, 1.5]
+    rate = figure.axes[2]
+    heights = rate.transAxes.inverted().transform(rate.transData.transform([(1, 1e-3), (2, 1e-5), (2, 0)]))[:, 1]
+    assert heights[1] > heights[2] + 0.1  # a hundredth can still be read
+
+
 def drawings() -> dict[str, figures.Drawing]:
     random = np.random.default_rng(0)
     counts = random.integers(0, 30, size=(3, 3))
@@ -35,6 +51,8 @@ def drawings() -> dict[str, figures.Drawing]:
         "no_mistakes": lambda: figures.mistakes([]),
         "grey_mistake": lambda: figures.mistakes([figures.Mistake(faces[0, ..., :1], "sad", "angry", 0.93)]),
         "training": lambda: figures.training(HISTORY),
+        "finetuning": lambda: figures.training(HISTORY.model_copy(update={"stages": [1]})),
+        "finetuning_at_rate_zero": lambda: figures.training(history(learning_rate=[0.0, 0.0], stages=[1])),
     }
 
 

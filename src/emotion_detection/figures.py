@@ -136,7 +136,7 @@ def mistakes(items: Sequence[Mistake]) -> Figure:
 
 
 def training(history: History) -> Figure:
-    """Loss, accuracy, learning rate and time over the epochs; the kept epoch is marked."""
+    """Loss, accuracy, learning rate and time over the epochs; the kept epoch and stages of fine-tuning are marked."""
     figure = Figure(figsize=(10, 6.4))
     panels = figure.subplots(2, 2)
     shown = {
@@ -150,7 +150,10 @@ def training(history: History) -> Figure:
         axes.set(title=title, xlabel="Epoch")
     for axes in panels[1]:
         axes.set_ylim(bottom=0)
-    panels[0, 0].legend()
+    if history.stages:
+        panels[1, 0].set_yscale("symlog", linthresh=_smallest_peak(history))  # rates differ a hundredfold, and end at 0
+        panels[1, 0].yaxis.set_major_formatter("{x:g}")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
 
@@ -161,7 +164,15 @@ def _epochs(axes: Any, history: History, lines: Mapping[str, str]) -> None:
             np.arange(1, len(values) + 1), values, label=name, color=colour, marker="." if len(values) < 30 else ""
         )
     axes.axvline(history.best_epoch + 1, **_GUIDE, label="kept")
+    for number, start in enumerate(history.stages):
+        axes.axvline(start + 0.5, color="grey", linewidth=1.5, label="_" if number else "fine-tuning begins")
     axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _smallest_peak(history: History) -> float:
+    """The smallest of the stages' highest learning rates, rounded down to a power of ten, at least 1e-8."""
+    stages = np.split(np.asarray(history.metrics["learning_rate"]), history.stages)
+    return float(10 ** np.floor(np.log10(max(1e-8, min(rates.max(initial=0) for rates in stages)))))
 
 
 def _heatmap(axes: Any, values: NDArray[Any], labels: Sequence[str], title: str, form: str) -> None:

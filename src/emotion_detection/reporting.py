@@ -5,7 +5,7 @@ figures/                 confusion, reliability, roc, precision_recall, classes,
 plots/confusion.csv      actual, predicted: one line per test image
 plots/roc.csv            class, false_positive_rate, true_positive_rate
 plots/reliability.csv    scaling (before, after), confidence, accuracy, images
-plots/history.csv        epoch, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds
+plots/history.csv        epoch, stage, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds
 """
 
 from __future__ import annotations
@@ -45,14 +45,13 @@ def write_predictions(path: Path, splits: Sequence[Answers]) -> None:
 def write_plot_data(directory: Path, test: Answers, history: History, bins: int) -> None:
     """Write the data behind `dvc plots` as small CSV files; `test` is scaled."""
     names = np.asarray(test.names)
-    epochs = pd.DataFrame(history.metrics)
     frames = {
         "confusion": pd.DataFrame({"actual": names[test.labels], "predicted": names[test.predicted]}),
         "roc": pd.concat(_roc_frame(curve) for curve in roc_curves(test)),
         "reliability": pd.concat(
             [_reliability_frame("before", test.scaled(1.0), bins), _reliability_frame("after", test, bins)]
         ),
-        "history": epochs.set_index(epochs.index.rename("epoch") + 1).reset_index(),
+        "history": _history_frame(history),
     }
     with atomic_directory(directory) as temporary:
         for name, frame in frames.items():
@@ -106,6 +105,14 @@ def confident_mistakes(answers: Answers, count: int) -> list[figures.Mistake]:
     return [
         figures.Mistake(answers.images[i], names[labels[i]], names[predicted[i]], float(confidence[i])) for i in chosen
     ]
+
+
+def _history_frame(history: History) -> pd.DataFrame:
+    """One row per epoch, counted from 1; stage 0 is the first training, from 1 on those of fine-tuning."""
+    frame = pd.DataFrame(history.metrics)
+    frame.insert(0, "epoch", frame.index + 1)
+    frame.insert(1, "stage", np.searchsorted(history.stages, frame.index, side="right"))
+    return frame
 
 
 def _roc_frame(curve: figures.Curve) -> pd.DataFrame:
