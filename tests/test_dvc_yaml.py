@@ -40,9 +40,15 @@ def imports_of(file: Path) -> set[str]:
     return {name for name in found if name.startswith("emotion_detection") and module_file(name)}
 
 
+def imports_of_architectures() -> set[str]:
+    """What any architecture may use to build itself; a model that is only loaded runs none of it."""
+    files = (PACKAGE / "emotion_detection/models").glob("*.py")
+    return set().union(*(imports_of(file) for file in files if file.name != "__init__.py"))
+
+
 def deciding_modules(entry: Path) -> set[Path]:
     seen: set[str] = set()
-    waiting = imports_of(entry)
+    waiting = imports_of(entry) | (imports_of_architectures() if entry.stem == "train" else set())
     while waiting:
         name = waiting.pop()
         if name not in seen and name not in PLUMBING:

@@ -164,7 +164,7 @@ def extended(history: History, figures: dict[str, float], monitor: str) -> Histo
 def build(name: str, params: Params, info: DatasetInfo) -> keras.Model:
     """Build the model of one entry in params.yaml for this data set."""
     entry = params.model(name)
-    spec = InputSpec(info.image_size, info.channels, len(info.labels))
+    spec = InputSpec(info.image_size, info.channels, len(info.labels), info.labels)
     return build_model(entry.architecture, spec, check_hyperparameters(name, entry))
 
 

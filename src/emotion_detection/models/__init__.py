@@ -43,6 +43,8 @@ class InputSpec:
     channels: int
     """C: 1 for grey, 3 for RGB."""
     classes: int
+    labels: tuple[str, ...] = ()
+    """Names of the classes in the order of the outputs, where an architecture must know them."""
 
 
 def architectures() -> list[str]:
