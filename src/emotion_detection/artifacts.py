@@ -9,6 +9,7 @@
     reports/data/                pictures of the data                    (see data/pictures.py)
     reports/M/                   metrics.json, predictions.parquet       Report, PREDICTIONS_SCHEMA
     bundles/M/                   the ModelBundle                         (see bundle.py)
+    comparison/                  all models beside each other            Comparison (comparison/table.py)
     registrations/M.json         the registered version                  Registration
 
 Paths are relative to the root of the repository, which is where every stage runs. Writers are atomic: a
@@ -37,6 +38,7 @@ SHARDS = Path("data/shards")
 VALIDATION_JSON = Path("reports/validation.json")
 VALIDATION_DOCS = Path("reports/validation")
 DATA_PICTURES = Path("reports/data")
+COMPARISON = Path("comparison")
 DVC_LOCK = Path("dvc.lock")
 
 DATASET_SCHEMA = pa.schema(

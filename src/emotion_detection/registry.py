@@ -149,10 +149,11 @@ class Registry:
             return found if found is not None and found.info.lifecycle_stage == "active" else None
 
     def runs(self, experiment: str, limit: int) -> list[Run]:
-        """The latest runs of an experiment, newest first."""
+        """The latest runs of models in an experiment, newest first."""
         with explained(self.uri):
             found = self._client.get_experiment_by_name(experiment)
-            return list(self._client.search_runs([found.experiment_id], max_results=limit)) if found else []
+            models = "tags.model LIKE '%'"  # there are also runs of comparisons
+            return list(self._client.search_runs([found.experiment_id], models, max_results=limit)) if found else []
 
     def _search(self, query: str) -> list[VersionInfo]:
         found: list[ModelVersion] = []

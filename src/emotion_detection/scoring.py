@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from emotion_detection.errors import BundleError
 
 BATCH = 256
 WARM_UP, TIMED = 5, 50
+FEWEST_ROUNDS, ROUNDS_SECONDS = 5, 3.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,25 @@ def score(bundle: ModelBundle, images: NDArray[np.uint8]) -> Scores:
     batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
     answers = [_run(bundle, session, batch) for batch in batches]
     return Scores(np.concatenate(answers), milliseconds_per_face(bundle, images[:1]))
+
+
+def milliseconds_in_turns(bundles: Sequence[ModelBundle], batch: int) -> list[float]:
+    """Median time of a batch of each bundle, one thread; they take turns, so that whatever else the machine does meets
+    all of them.
+
+    Raises:
+        BundleError: a graph cannot be loaded or run.
+    """
+    infos, sessions = [bundle.info for bundle in bundles], [_session(bundle, threads=1) for bundle in bundles]
+    faces = [np.zeros((batch, info.image_size, info.image_size, info.channels), np.uint8) for info in infos]
+    seconds: list[list[float]] = [[] for _ in bundles]
+    start = time.perf_counter()
+    while len(seconds[0]) < FEWEST_ROUNDS or (len(seconds[0]) < TIMED and time.perf_counter() - start < ROUNDS_SECONDS):
+        for bundle, session, images, times in zip(bundles, sessions, faces, seconds, strict=True):
+            began = time.perf_counter()
+            _run(bundle, session, images)
+            times.append(time.perf_counter() - began)
+    return [1000 * statistics.median(times[1:]) for times in seconds]
 
 
 def milliseconds_per_face(bundle: ModelBundle, image: NDArray[np.uint8] | None = None) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from emotion_detection.cli import params, promotion, results, run, ui
+from emotion_detection.cli import comparison, params, promotion, results, run, ui
 from emotion_detection.errors import reported
 
 
@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 app.command(cls=run.WithDvcArguments)(run.run)
 app.command()(results.results)
+app.command()(comparison.compare)
 app.command(name="params")(params.show_params)
 app.command()(promotion.promote)
 app.command()(promotion.rollback)

@@ -29,6 +29,7 @@ NEXT = """\
 Next:
   make serve                       the champion at http://127.0.0.1:8000
   make ui                          runs and versions in MLflow's pages
+  emotion compare                  all models beside each other, with pictures
   emotion trace champion           from the champion back to commit and data
   emotion run KEY=VALUE ...        change a parameter; only what it touches is rebuilt
 """
@@ -97,6 +98,8 @@ def _reproduce(arguments: Sequence[str]) -> None:
 
 def _register_all() -> None:
     """DVC does not see MLflow: with another or an emptied registry no stage has run, and yet nothing is registered."""
+    from emotion_detection.artifacts import COMPARISON
+    from emotion_detection.comparison.publishing import publish
     from emotion_detection.params import load_params
     from emotion_detection.promotion import registered
     from emotion_detection.registry import Registry

@@ -11,14 +11,13 @@ Everything is streamed: of the data set only headers are held, of the shards one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from emotion_detection.artifacts import (
     DATA_PICTURES,
@@ -33,6 +32,7 @@ from emotion_detection.artifacts import (
 )
 from emotion_detection.data import drawings
 from emotion_detection.data.drawings import Images
+from emotion_detection.data.rows import images_at
 from emotion_detection.data.shards import SPLITS, load_split, read_dataset_info
 from emotion_detection.errors import ArtifactError, ImageError
 from emotion_detection.figures import Drawing, write_figures
@@ -142,9 +142,7 @@ def dropped_images(
 ) -> dict[str, Images]:
     """By reason, images evenly spread over those dropped for it: uint8 (up to `SHOWN`, S, S, C)."""
     rows = {reason: _spread(group.index.to_numpy()) for reason, group in images.groupby("reason")}
-    encoded = _read_images(
-        open_parquet(dataset, DATASET_SCHEMA), sorted({int(row) for some in rows.values() for row in some})
-    )
+    encoded = images_at(dataset, {row for some in rows.values() for row in some})
 
     def pixels(row: int) -> Images:
         try:
@@ -200,17 +198,3 @@ def _page(source: str, images: pd.DataFrame, tables: Mapping[str, pd.DataFrame])
 def _spread(rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[int]:
     places = np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).astype(int)
     return [int(row) for row in rows[places]]
-
-
-def _read_images(file: pq.ParquetFile, rows: Sequence[int]) -> dict[int, bytes]:
-    """The encoded images of some rows, sorted; of the file only the row groups are read that hold one."""
-    found: dict[int, bytes] = {}
-    start = 0
-    for group in range(file.num_row_groups):
-        end = start + file.metadata.row_group(group).num_rows
-        wanted = [row for row in rows if start <= row < end]
-        if wanted:
-            column = file.read_row_group(group, columns=["image"])["image"]
-            found |= {row: column[row - start].as_py() for row in wanted}
-        start = end
-    return found

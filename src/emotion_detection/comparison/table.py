@@ -1,0 +1,118 @@
+"""The table of a comparison: what stands in it, and how each figure reads. Light: no figure is computed here.
+
+Console().print(table(read_comparison()))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.table import Table
+
+from emotion_detection.artifacts import COMPARISON, Record, read_record
+
+METRICS_FILE = "metrics.json"
+BATCHES = (1, 32)
+
+
+class ComparedModel(Record):
+    """One model of params.yaml."""
+
+    architecture: str
+    parameters: int
+    flops: int
+    """For one face; a multiply-add is two."""
+    bytes: int
+    """Size of model.onnx."""
+    milliseconds: float
+    """Per face at batch 1, ONNX Runtime, one thread: median of rounds in which all models took turns."""
+    milliseconds_batch: float
+    """Per face at batch 32, likewise."""
+    accuracy: float
+    """On the test split, as all that follow."""
+    accuracy_low: float
+    accuracy_high: float
+    macro_f1: float
+    ece: float
+
+
+class Comparison(Record):
+    """`comparison/metrics.json`."""
+
+    machine: str
+    """Where the times were taken."""
+    images: int
+    """Of the test split."""
+    models: dict[str, ComparedModel]
+    """By name in params.yaml, best accuracy first."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of the table."""
+
+    title: str
+    key: str
+    text: Callable[[ComparedModel], str]
+    better: Literal["lower", "higher"]
+
+    def best(self, comparison: Comparison) -> float:
+        """The best value of all models."""
+        values = [float(getattr(model, self.key)) for model in comparison.models.values()]
+        return min(values) if self.better == "lower" else max(values)
+
+
+COLUMNS = (
+    Column(
+        "accuracy",
+        "accuracy",
+        lambda model: f"{model.accuracy:.3f} ({model.accuracy_low:.3f} to {model.accuracy_high:.3f})",
+        "higher",
+    ),
+    Column("macro-F1", "macro_f1", lambda model: f"{model.macro_f1:.3f}", "higher"),
+    Column("ECE", "ece", lambda model: f"{model.ece:.3f}", "lower"),
+    Column("parameters", "parameters", lambda model: f"{model.parameters:,}", "lower"),
+    Column("MFLOPs", "flops", lambda model: f"{model.flops / 1e6:,.1f}", "lower"),
+    Column("MB", "bytes", lambda model: f"{model.bytes / 1e6:,.2f}", "lower"),
+    Column("ms, batch 1", "milliseconds", lambda model: f"{model.milliseconds:.3g}", "lower"),
+    Column("ms, batch 32", "milliseconds_batch", lambda model: f"{model.milliseconds_batch:.3g}", "lower"),
+)
+TITLES = ("model", "architecture", *(column.title for column in COLUMNS))
+
+
+def read_comparison() -> Comparison:
+    """What the stage `compare` found.
+
+    Raises:
+        ArtifactError: the file is missing or damaged.
+    """
+    return read_record(COMPARISON / METRICS_FILE, Comparison)
+
+
+def rows(comparison: Comparison) -> list[list[str]]:
+    """Cells as text, in the order of `TITLES`."""
+    return [
+        [name, model.architecture, *(column.text(model) for column in COLUMNS)]
+        for name, model in comparison.models.items()
+    ]
+
+
+def table(comparison: Comparison) -> Table:
+    """The comparison for a terminal; the best of each column is bold."""
+    result = Table(title=f"Comparison on {comparison.images:,} test images")
+    for place, title in enumerate(TITLES):
+        result.add_column(title, justify="right" if place > 1 else "left")
+    for name, model, *cells in rows(comparison):
+        best = is_best(comparison, name)
+        result.add_row(
+            name, model, *(f"[bold]{cell}[/]" if top else cell for cell, top in zip(cells, best, strict=True))
+        )
+    return result
+
+
+def is_best(comparison: Comparison, name: str) -> list[bool]:
+    """For each of `COLUMNS`, whether no other model is better."""
+    model = comparison.models[name]
+    return [float(getattr(model, column.key)) == column.best(comparison) for column in COLUMNS]
