@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
+import cv2
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from serving import problems
+from serving.batching import BatchQueue
 from serving.context import Context
+from serving.detect import DetectPath
 from serving.metrics import Metrics, MetricsMiddleware
 from serving.model import ModelSlot
 from serving.routes import router
@@ -42,23 +44,31 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         SettingsError: the environment has a wrong value.
     """
     settings = settings or load_settings()
-    paths = [route.path for route in router.routes if isinstance(route, APIRoute)]
-    metrics = Metrics(paths, problems.REASONS)
-    workers = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
-    context = Context(settings, metrics, ModelSlot(), workers)
+    cv2.setNumThreads(1)  # the workers are the threads; more would stand in their way
+    metrics = Metrics(_documented_statuses(), problems.REASONS)
+    queue = BatchQueue(metrics, settings.worker_threads, settings.queue_size, settings.max_batch)
+    context = Context(settings, metrics, ModelSlot(), queue)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watcher = Watcher(settings, context.slot, metrics)
         watcher.start()
+        queue.start()
         await asyncio.to_thread(watcher.wait, PATIENCE)
         yield
         watcher.stop()
-        workers.shutdown()
+        await asyncio.to_thread(queue.stop)
 
     app = FastAPI(title="Emotion detection", description=DESCRIPTION, version="0.1.0", lifespan=lifespan)
     app.state.context = context
-    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    app.add_middleware(DetectPath, context=context)
+    app.add_middleware(MetricsMiddleware, metrics=metrics)  # the last one added is the first one asked
     problems.install(app)
     app.include_router(router)
     return app
+
+
+def _documented_statuses() -> dict[str, list[int]]:
+    """The statuses that each route may answer with."""
+    routes = (route for route in router.routes if isinstance(route, APIRoute))
+    return {route.path: sorted({200, 500, *map(int, route.responses)}) for route in routes}

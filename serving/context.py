@@ -5,11 +5,11 @@ The application holds it, not the modules, so that several can live side by side
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from serving.batching import BatchQueue
 from serving.metrics import Metrics
 from serving.model import ModelSlot
 from serving.settings import Settings
@@ -17,12 +17,12 @@ from serving.settings import Settings
 
 @dataclass(frozen=True)
 class Context:
-    """One application's settings, metrics, model and worker threads."""
+    """One application's settings, metrics, model and workers."""
 
     settings: Settings
     metrics: Metrics
     slot: ModelSlot
-    workers: Executor
+    queue: BatchQueue
 
 
 def context_of(request: Request) -> Context:

@@ -1,7 +1,7 @@
-"""A verified bundle, ready to answer: ONNX Runtime session, preprocessing, warm-up.
+"""A verified bundle, ready to answer: ONNX Runtime sessions, preprocessing, warm-up.
 
     engine = Engine(read_bundle(Path("bundles/lenet")))
-    engine.classify(jpeg_bytes)          -> float32 (K,), sums to 1
+    engine.predict(engine.crops(jpeg_bytes))          -> float32 (1, K), the row sums to 1
 
 Nothing here knows of HTTP, and everything is safe to call from several threads at once.
 """
@@ -20,53 +20,56 @@ Probabilities = NDArray[np.float32]
 
 
 class Engine:
-    """Answers with the model of one bundle, for as long as it lives."""
+    """Answers with the model of one bundle, for as long as it lives.
+
+    It has two sessions: one runs within the thread that calls it, so that as many threads as there are cores share
+    them without standing in each other's way; the other spreads one call over all cores, for a request that is alone.
+    """
 
     def __init__(self, bundle: ModelBundle, threads: int = 1) -> None:
         """Load the graph, check that it is what `bundle.json` says, and run it once.
 
         Args:
             bundle: as `read_bundle` gives it.
-            threads: of ONNX Runtime within one call of `predict`.
+            threads: of ONNX Runtime within one call of `predict` that is alone.
 
         Raises:
             BundleError: the graph cannot be loaded or run, or its inputs or outputs differ from the contract.
         """
         self._bundle = bundle
-        self._session = _open_session(bundle, threads)
-        self._warm_up()
+        self._session = _open_session(bundle, 1)
+        self._wide_session = _open_session(bundle, threads) if threads > 1 else self._session
+        for alone in (False, True):
+            self._warm_up(alone)
 
-    def prepare(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
-        """Decode an image file into the model's input, uint8 (S, S, C).
+    def crops(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
+        """Decode an image file of one face into the model's input, uint8 (1, S, S, C).
 
         Raises:
             NotAnImage, BrokenImage, ImageTooLarge: as `preprocess.decode`.
         """
         info = self._bundle.info
-        return prepare(data, info.image_size, info.channels, max_pixels)
+        return prepare(data, info.image_size, info.channels, max_pixels)[np.newaxis]
 
-    def predict(self, images: Pixels) -> Probabilities:
+    def predict(self, images: Pixels, alone: bool = False) -> Probabilities:
         """Calibrated probabilities.
 
         Args:
             images: uint8 (N, S, S, C).
+            alone: whether all cores may work on this call.
 
         Returns:
             float32 (N, K), in the order of the bundle's labels; each row sums to 1.
         """
-        probabilities: Probabilities = self._session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
+        session = self._wide_session if alone else self._session
+        probabilities: Probabilities = session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
         return probabilities
 
-    def classify(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Probabilities:
-        """From the bytes of one image file to float32 (K,): `prepare`, then `predict`; errors as `prepare`."""
-        answer: Probabilities = self.predict(self.prepare(data, max_pixels)[np.newaxis])[0]
-        return answer
-
-    def _warm_up(self) -> None:
+    def _warm_up(self, alone: bool) -> None:
         info = self._bundle.info
         blank = np.zeros((1, info.image_size, info.image_size, info.channels), np.uint8)
         try:
-            answer = self.predict(blank)
+            answer = self.predict(blank, alone)
         except Exception as error:  # ONNX Runtime's errors have no common base of their own
             raise _refused(self._bundle, f"cannot be run on {blank.shape} {blank.dtype}: {error}") from None
         if answer.shape != (1, len(info.labels)) or answer.dtype != np.float32:
@@ -80,7 +83,7 @@ def _open_session(bundle: ModelBundle, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Spinning threads take the cores that the other workers need to decode.
+    # Spinning threads take the cores that the workers need to decode.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:

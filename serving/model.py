@@ -11,13 +11,10 @@ from functools import cached_property
 from importlib.util import find_spec
 
 from emotion_detection.bundle import ModelBundle, read_bundle
-from emotion_detection.errors import EmotionError, RegistryError
+from emotion_detection.errors import RegistryError
 from serving.engine import Engine
+from serving.errors import NotReady
 from serving.settings import Settings
-
-
-class NotReady(EmotionError):
-    """No model is loaded yet; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +75,7 @@ def load_model(settings: Settings) -> ServedModel:
         return _load_registered(settings)
     bundle = read_bundle(settings.bundle)
     version = f"bundle-{bundle.info.digest()[:12]}"
-    return ServedModel(bundle.info.model, version, None, bundle, Engine(bundle, settings.threads))
+    return ServedModel(bundle.info.model, version, None, bundle, Engine(bundle, settings.lone_threads))
 
 
 def _load_registered(settings: Settings) -> ServedModel:
@@ -94,4 +91,4 @@ def _load_registered(settings: Settings) -> ServedModel:
         )
     version = Registry(settings.model).resolve(settings.alias)
     bundle = download_bundle(version, settings.cache / settings.model / version.version)
-    return ServedModel(settings.model, version.version, version.run_id, bundle, Engine(bundle, settings.threads))
+    return ServedModel(settings.model, version.version, version.run_id, bundle, Engine(bundle, settings.lone_threads))

@@ -3,8 +3,8 @@
     {"type": "urn:problem:not-an-image", "title": "Not an image", "status": 415,
      "detail": "the bytes are no image; expected one of JPEG, PNG, ..."}
 
-Code below the routes raises an `EmotionError` and never thinks of HTTP; `KINDS` says what becomes of it. The
-`detail` is written for the caller; what happened inside the server stays in its log.
+Code below the routes raises a `RequestError` or an `ImageError` and never thinks of HTTP; `KINDS` says what becomes of
+it. The `detail` is written for the caller; what happened inside the server stays in its log.
 """
 
 from __future__ import annotations
@@ -16,39 +16,30 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from emotion_detection.errors import BrokenImage, EmotionError, ImageTooLarge, NotAnImage
+from emotion_detection.errors import BrokenImage, ImageError, ImageTooLarge, NotAnImage
 from serving.context import context_of
-from serving.model import NotReady
+from serving.errors import (
+    ClientGone,
+    IncompleteBody,
+    InvalidRequest,
+    MalformedForm,
+    MissingFile,
+    NotReady,
+    Overloaded,
+    RequestError,
+    SlowBody,
+    TimedOut,
+    TooManyImages,
+    UnsupportedBody,
+)
+from serving.schemas import Problem
+from serving.settings import Settings
 
 MEDIA_TYPE = "application/problem+json"
-
-
-class UnsupportedBody(EmotionError):
-    """The request's content type is none that an image can come in."""
-
-
-class MissingFile(EmotionError):
-    """The form has not exactly one file in the field `file`."""
-
-
-class Problem(BaseModel):
-    """An error answer, RFC 9457."""
-
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
-
-    type: str
-    """What went wrong, for programs; `about:blank` where the status says it all."""
-    title: str
-    """What went wrong, for people; the same for all problems of a type."""
-    status: int
-    detail: str
-    """What was wrong with this request, and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -66,22 +57,48 @@ KINDS: Mapping[type[Exception], Kind] = {
     UnsupportedBody: Kind(415, "unsupported-body", "Unsupported content type"),
     BrokenImage: Kind(422, "broken-image", "Broken image"),
     MissingFile: Kind(422, "missing-file", "Missing file"),
+    InvalidRequest: Kind(422, "invalid-request", "Invalid request"),
     ImageTooLarge: Kind(413, "image-too-large", "Image too large"),
-    MultiPartException: Kind(400, "malformed-form", "Malformed form"),
-    ClientDisconnect: Kind(400, "incomplete-body", "Incomplete body"),
+    TooManyImages: Kind(413, "too-many-images", "Too many images"),
+    MalformedForm: Kind(400, "malformed-form", "Malformed form"),
+    IncompleteBody: Kind(400, "incomplete-body", "Incomplete body"),
+    SlowBody: Kind(408, "slow-body", "Body too slow"),
+    ClientGone: Kind(499, "client-gone", "Client gone"),
     NotReady: Kind(503, "not-ready", "Not ready"),
+    Overloaded: Kind(503, "overloaded", "Overloaded"),
+    TimedOut: Kind(503, "timed-out", "Timed out"),
 }
 INTERNAL = Kind(500, "internal-error", "Internal error")
 REASONS = (*(kind.slug for kind in KINDS.values()), INTERNAL.slug)
+SHORTLY = 1
+"""Retry-After of a server that has too much to do, seconds."""
 
 
 def install(app: FastAPI) -> None:
     """Answer every error of the application with a problem document."""
-    for error in KINDS:
-        app.add_exception_handler(error, _answer_known)
+    app.add_exception_handler(RequestError, _answer_known)
+    app.add_exception_handler(ImageError, _answer_known)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(Exception, _answer_internal)
+
+
+def problem_of(error: Exception) -> tuple[Kind, Problem]:
+    """What an error is called, and what the client is told; of an unforeseen one nothing."""
+    kind = next((KINDS[parent] for parent in type(error).__mro__ if parent in KINDS), INTERNAL)
+    if kind is INTERNAL:
+        return kind, _problem(kind, "the server failed on this request; its log says why")
+    return kind, _problem(kind, str(error) or kind.title)
+
+
+def headers_of(kind: Kind, settings: Settings) -> dict[str, str]:
+    """Headers of an answer with a problem."""
+    if kind is KINDS[SlowBody]:
+        return {"Connection": "close"}
+    if kind.status == 503:
+        pause = max(1, round(settings.retry_seconds)) if kind is KINDS[NotReady] else SHORTLY
+        return {"Retry-After": str(pause)}
+    return {}
 
 
 def documented(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
@@ -106,17 +123,13 @@ def _response(problem: Problem, headers: Mapping[str, str] | None = None) -> JSO
 
 def _count(request: Request, kind: Kind) -> None:
     if request.method == "POST":  # a probe that finds no model has lost no prediction
-        context_of(request).metrics.rejected.labels(kind.slug).inc()
+        context_of(request).metrics.reject(kind.slug)
 
 
 async def _answer_known(request: Request, error: Exception) -> JSONResponse:
-    kind = next(KINDS[parent] for parent in type(error).__mro__ if parent in KINDS)
+    kind, problem = problem_of(error)
     _count(request, kind)
-    headers = {}
-    if kind.status == 503:
-        headers["Retry-After"] = str(round(context_of(request).settings.retry_seconds) or 1)
-    detail = getattr(error, "message", None) or str(error) or kind.title
-    return _response(_problem(kind, detail), headers)
+    return _response(problem, headers_of(kind, context_of(request).settings))
 
 
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:
@@ -129,10 +142,11 @@ async def _answer_http(request: Request, error: Exception) -> JSONResponse:
 async def _answer_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 (for the type checker)
     detail = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-    return _response(_problem(Kind(422, "invalid-request", "Invalid request"), detail))
+    return _response(_problem(KINDS[InvalidRequest], detail))
 
 
-async def _answer_internal(request: Request, _: Exception) -> JSONResponse:
+async def _answer_internal(request: Request, error: Exception) -> JSONResponse:
     # Starlette raises the error again after this, and uvicorn logs it with its trace.
-    _count(request, INTERNAL)
-    return _response(_problem(INTERNAL, "the server failed on this request; its log says why"))
+    kind, problem = problem_of(error)
+    _count(request, kind)
+    return _response(problem)

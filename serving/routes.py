@@ -8,20 +8,29 @@ Errors are raised, and answered in problems.py.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
-from uuid import uuid4
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from prometheus_client.exposition import choose_encoder
-from starlette.formparsers import MultiPartException
 
 from emotion_detection.errors import BrokenImage, ImageTooLarge, NotAnImage
 from serving.context import Context, context_of
-from serving.model import NotReady, ServedModel
-from serving.problems import MissingFile, UnsupportedBody, documented
-from serving.schemas import Detection, Health, Labels, ModelCard, ModelReference, Readiness
-from serving.uploads import REQUEST_BODY, read_image
+from serving.detect import PATH
+from serving.errors import (
+    InvalidRequest,
+    MalformedForm,
+    MissingFile,
+    NotReady,
+    Overloaded,
+    SlowBody,
+    TimedOut,
+    TooManyImages,
+    UnsupportedBody,
+)
+from serving.model import ServedModel
+from serving.problems import documented
+from serving.schemas import Detection, DetectOptions, Health, Labels, ModelCard, ModelReference, Problem, Readiness
+from serving.uploads import REQUEST_BODY
 
 router = APIRouter()
 
@@ -40,43 +49,31 @@ CurrentModel = Annotated[ServedModel, Depends(_current_model)]
 _LINEAGE_HEADERS = {
     name: {"description": text, "schema": {"type": "string"}}
     for name, text in {
-        "X-Prediction-Id": "`prediction_id`",
+        "X-Prediction-Id": "`prediction_id`, where there is one answer",
         **{ModelReference.header(field): f"`model.{field}`" for field in ModelReference.model_fields},
     }.items()
 }
 _DETECT_ERRORS = (
-    MultiPartException, ImageTooLarge, NotAnImage, UnsupportedBody, BrokenImage, MissingFile, NotReady,
+    MalformedForm, SlowBody, ImageTooLarge, TooManyImages, NotAnImage, UnsupportedBody, BrokenImage, MissingFile,
+    InvalidRequest, NotReady, Overloaded, TimedOut,
 )  # fmt: skip
 
 
 @router.post(
-    "/detect",
-    summary="Detect the emotion in one image of a face",
+    PATH,
+    summary="Detect the emotion in one image of a face, or in several",
     responses={200: {"headers": _LINEAGE_HEADERS}, **documented(*_DETECT_ERRORS)},
     openapi_extra={"requestBody": REQUEST_BODY},
 )
-async def detect(request: Request, response: Response, context: AppContext, model: CurrentModel) -> Detection:
+async def detect(options: Annotated[DetectOptions, Query()]) -> Detection | list[Detection | Problem]:
     """The image is a face already cut out; it is neither stored nor logged.
 
     Send it as `multipart/form-data` in the field `file`, or as the body itself with an `image/*` content type.
+    With several fields `file` the answer is a list in their order, with a problem in the place of each image that
+    cannot be used; the others are answered all the same.
     The model that answers is the one that was current when the request arrived.
     """
-    settings = context.settings
-    data = await read_image(request, settings.max_bytes)
-    loop = asyncio.get_running_loop()
-    values = await loop.run_in_executor(context.workers, model.engine.classify, data, settings.max_pixels)
-    probabilities = dict(zip(model.labels, values.tolist(), strict=True))
-    label = max(probabilities, key=probabilities.__getitem__)
-    context.metrics.count_prediction(model, label, probabilities[label])
-    detection = Detection(
-        prediction_id=str(uuid4()),
-        label=label,
-        confidence=min(probabilities[label], 1.0),  # float32 may round a certain answer to just above
-        probabilities=probabilities,
-        model=ModelReference.of(model),
-    )
-    response.headers.update({"X-Prediction-Id": detection.prediction_id, **detection.model.headers()})
-    return detection
+    raise AssertionError(f"DetectPath stands in front of this description ({options})")
 
 
 @router.get("/model", summary="The model that answers now", responses=documented(NotReady))
@@ -106,4 +103,4 @@ async def readyz(model: CurrentModel) -> Readiness:
             responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})  # fmt: skip
 async def metrics(request: Request, context: AppContext) -> Response:
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    return Response(encode(context.metrics.registry), media_type=content_type)
+    return Response(encode(context.metrics.exposed()), media_type=content_type)

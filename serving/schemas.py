@@ -92,6 +92,24 @@ class Detection(Answer):
     model: ModelReference
 
 
+class Problem(Answer):
+    """An error answer, RFC 9457."""
+
+    type: str
+    """What went wrong, for programs; `about:blank` where the status says it all."""
+    title: str
+    """What went wrong, for people; the same for all problems of a type."""
+    status: int
+    detail: str
+    """What was wrong with this request, and what was expected."""
+
+
+class DetectOptions(BaseModel):
+    """Parameters in the query of `/detect`; an unknown one is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
 class InputSpec(Answer):
     """What the model sees of an image: its largest centred square, scaled."""
 

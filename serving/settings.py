@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from emotion_detection.errors import EmotionError
@@ -53,18 +53,64 @@ class Settings(BaseSettings):
     """Address to listen on; 0.0.0.0 for every interface."""
     port: int = Field(8000, ge=0, le=65535)
     """0: any free port."""
+    processes: int = Field(1, ge=1, le=64)
+    """More than one share the port, each with a model of its own; /metrics adds them up."""
+    workers: int = Field(0, ge=0, le=256)
+    """Threads that decode and predict; 0: one per core, divided among the processes."""
+    threads: int = Field(0, ge=0, le=256)
+    """Threads of ONNX Runtime for a request that has the server for itself; 0: as many as `workers`."""
+    max_batch: int = Field(32, ge=1, le=1024)
+    """Most images that one worker takes at once."""
+    queue_size: int = Field(256, ge=1)
+    """Images that may wait for a worker; with more, requests are refused with 503."""
+    max_images: int = Field(32, ge=1)
+    """Images in one request; no more than `queue_size`."""
     max_bytes: int = Field(10_000_000, ge=1)
     """Largest image file, bytes; larger ones are refused before they are read."""
+    max_request_bytes: int = Field(40_000_000, ge=1)
+    """Largest form with several images, bytes; a form with one image of `max_bytes` is always taken."""
+    max_buffer_bytes: int = Field(256_000_000, ge=1)
+    """Request bodies that are held in memory at a time, bytes; with more, requests are refused with 503."""
     max_pixels: int = Field(MAX_PIXELS, ge=1)
     """Largest image, pixels; larger ones are refused before they are decoded."""
-    workers: int = Field(os.cpu_count() or 1, ge=1, le=256)
-    """Threads that decode and predict, one request each."""
-    threads: int = Field(1, ge=1, le=256)
-    """Threads of ONNX Runtime within one prediction."""
+    head_seconds: float = Field(10.0, gt=0)
+    """How long a client may take to send the head of a request."""
+    body_seconds: float = Field(30.0, gt=0)
+    """How long a client may take to send the body."""
+    answer_seconds: float = Field(30.0, gt=0)
+    """How long a request whose body has arrived may wait for its answer; then it is refused with 503."""
+    keep_alive_seconds: int = Field(20, ge=1)
+    """How long an idle connection is kept."""
     retry_seconds: float = Field(5.0, gt=0)
     """Pause before loading a model is tried again."""
     drain_seconds: int = Field(30, ge=0)
     """How long requests in flight may take to end after SIGTERM."""
+
+    @model_validator(mode="after")
+    def _images_fit_the_queue(self) -> Settings:
+        if self.max_images > self.queue_size:
+            raise ValueError(f"max_images ({self.max_images}) must not exceed queue_size ({self.queue_size})")
+        return self
+
+    @property
+    def worker_threads(self) -> int:
+        """`workers`, with 0 resolved."""
+        return self.workers or max(1, available_cores() // self.processes)
+
+    @property
+    def lone_threads(self) -> int:
+        """`threads`, with 0 resolved."""
+        return self.threads or self.worker_threads
+
+
+def available_cores() -> int:
+    """Cores that this process may use: its affinity, and the quota of its container (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup v2, or "max": no quota
+        return cores
 
 
 def load_settings(arguments: Sequence[str] = ()) -> Settings:
@@ -93,6 +139,9 @@ def _refuse_typos() -> None:
 
 
 def _explain(item: Mapping[str, Any]) -> str:
-    name, message = str(item["loc"][0]), item["msg"]
+    message = item["msg"].removeprefix("Value error, ")
+    if not item["loc"]:  # two settings that contradict each other
+        return f"settings: {message}"
+    name = str(item["loc"][0])
     variable, option = PREFIX + name.upper(), "--" + name.replace("_", "-")
     return f"{variable} or {option}: found {item['input']!r}; {message[0].lower()}{message[1:]}"

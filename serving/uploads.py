@@ -1,100 +1,152 @@
-"""The bytes of one image out of a request: a form with the field `file`, or the body itself.
+"""The bytes of the images out of a request: a form with the field `file`, once or several times, or the body itself.
 
 Limits hold while the body arrives, whatever its Content-Length says, and nothing is ever written to disk.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncGenerator
-from contextlib import closing
+import asyncio
 
-from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartParser
-from starlette.requests import Request
+from starlette.types import Receive
 
 from emotion_detection.errors import ImageTooLarge
-from serving.problems import MissingFile, UnsupportedBody
+from serving.errors import IncompleteBody, MissingFile, Overloaded, SlowBody, TooManyImages, UnsupportedBody
+from serving.multipart import Part, boundary_of, parse_form
+from serving.settings import Settings
 
 FIELD = "file"
 FORM_OVERHEAD = 16_384
 """Bytes that a form may have around its file."""
+OTHER_PARTS = 16
+"""Fields that a form may have beside its images."""
 EXPECTED = f"send an image as multipart/form-data in the field `{FIELD}`, or as the body with an image/* content type"
 
 REQUEST_BODY = {
     "required": True,
-    "description": "One image (JPEG, PNG, WebP, BMP, GIF, TIFF): in the field `file` of a form, or as the body itself.",
+    "description": (
+        "An image (JPEG, PNG, WebP, BMP, GIF, TIFF): in the field `file` of a form, or as the body itself. "
+        "A form may have the field `file` several times."
+    ),
     "content": {
         "multipart/form-data": {
             "schema": {
                 "type": "object",
                 "required": [FIELD],
-                "properties": {FIELD: {"type": "string", "format": "binary", "description": "The image file"}},
+                "properties": {
+                    FIELD: {
+                        "description": "One image file, or several",
+                        "anyOf": [
+                            {"type": "string", "format": "binary"},
+                            {"type": "array", "minItems": 1, "items": {"type": "string", "format": "binary"}},
+                        ],
+                    }
+                },
             }
         },
         "image/*": {"schema": {"type": "string", "format": "binary"}},
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     },
 }
-"""What `read_image` takes, for OpenAPI."""
+"""What `Uploads` takes, for OpenAPI."""
 
 
-class _MemoryParser(MultiPartParser):
-    spool_max_size = sys.maxsize  # images are never stored, not even in a temporary file
+class Uploads:
+    """Receives bodies, and counts the bytes of all that are held at a time."""
 
-    def close(self) -> None:
-        # Includes the files of a form that ended early, which `FormData.close` does not know of.
-        for file in self._files_to_close_on_error:
-            file.close()
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._form_limit = max(settings.max_request_bytes, settings.max_bytes + FORM_OVERHEAD)
+        self._held = 0
+
+    async def receive(self, receive: Receive, content_type: bytes, announced: bytes) -> bytes:
+        """Receive the body of a request; `release` must follow.
+
+        Args:
+            content_type, announced: headers Content-Type and Content-Length, as they were sent.
+
+        Raises:
+            UnsupportedBody: the content type is neither a form nor an image.
+            ImageTooLarge: more bytes are announced or sent than allowed; the rest is thrown away as it arrives.
+            Overloaded: there is no memory for it now.
+            SlowBody, IncompleteBody: the body did not arrive in time, or not to its end.
+        """
+        limit = self._limit(content_type)
+        _check_size(int(announced) if announced.isdigit() else 0, limit)
+        chunks: list[bytes] = []
+        try:
+            async with asyncio.timeout(self._settings.body_seconds):
+                while await self._receive_chunk(receive, chunks):
+                    _check_size(sum(map(len, chunks)), limit)
+        except BaseException as error:
+            self.release(sum(map(len, chunks)))
+            if isinstance(error, TimeoutError):
+                raise SlowBody(f"the body did not arrive within {self._settings.body_seconds:g} s") from None
+            raise
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def release(self, size: int) -> None:
+        """Count so many bytes as held no more."""
+        self._held -= size
+
+    def images(self, content_type: bytes, body: bytes) -> list[bytes]:
+        """The image files of a body, at least one.
+
+        Raises:
+            MalformedForm: the form cannot be parsed.
+            MissingFile: the form has no file in the field `file`.
+            TooManyImages: it has more than allowed.
+        """
+        if not _is_form(content_type):
+            return [body]
+        most = self._settings.max_images
+        parts = parse_form(body, boundary_of(content_type), most + OTHER_PARTS)
+        images = [part.data for part in parts if part.name == FIELD.encode()]
+        if not images or not all(part.is_file for part in parts if part.name == FIELD.encode()):
+            raise MissingFile(f"{_found(parts)}; {EXPECTED}")
+        if len(images) > most:
+            raise TooManyImages(f"the form has {len(images)} images; at most {most} are taken at once")
+        return images
+
+    def check_image(self, image: bytes) -> None:
+        """Do nothing, or fail for a file that is too large; within a form it can be one of many.
+
+        Raises:
+            ImageTooLarge: it has more than `max_bytes`.
+        """
+        _check_size(len(image), self._settings.max_bytes)
+
+    async def _receive_chunk(self, receive: Receive, chunks: list[bytes]) -> bool:
+        """Append the next chunk; whether there will be more."""
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise IncompleteBody("the body ended early")
+        chunk: bytes = message.get("body", b"")
+        chunks.append(chunk)
+        self._held += len(chunk)
+        if self._held > self._settings.max_buffer_bytes:
+            raise Overloaded("too many bytes are being received; try again later")
+        return bool(message.get("more_body", False))
+
+    def _limit(self, content_type: bytes) -> int:
+        if _is_form(content_type):
+            return self._form_limit
+        kind = content_type.partition(b";")[0].strip().lower()
+        if kind and not kind.startswith(b"image/") and kind != b"application/octet-stream":
+            raise UnsupportedBody(f"content type {kind.decode('latin-1')}: {EXPECTED}")
+        return self._settings.max_bytes
 
 
-async def read_image(request: Request, max_bytes: int) -> bytes:
-    """Receive one encoded image of at most `max_bytes`.
-
-    Raises:
-        UnsupportedBody: the content type is neither a form nor an image.
-        ImageTooLarge: more bytes are announced or sent; the rest is thrown away as it arrives.
-        MissingFile: the form has no file, or several, in the field `file`.
-        MultiPartException: the form cannot be parsed.
-        ClientDisconnect: the body ended early.
-    """
-    content_type = request.headers.get("content-type", "application/octet-stream").partition(";")[0].strip().lower()
-    if content_type == "multipart/form-data":
-        with closing(_MemoryParser(request.headers, _limited(request, max_bytes, FORM_OVERHEAD))) as parser:
-            return await _only_file(await parser.parse(), max_bytes)
-    if content_type.startswith("image/") or content_type == "application/octet-stream":
-        return b"".join([chunk async for chunk in _limited(request, max_bytes)])
-    raise UnsupportedBody(f"content type {content_type}: {EXPECTED}")
+def _is_form(content_type: bytes) -> bool:
+    return content_type[:19].lower() == b"multipart/form-data" and content_type[19:].lstrip()[:1] in (b"", b";")
 
 
-async def _limited(request: Request, max_bytes: int, overhead: int = 0) -> AsyncGenerator[bytes]:
-    announced = request.headers.get("content-length", "")
-    _check_size(int(announced) if announced.isdecimal() else 0, max_bytes, overhead)
-    received = 0
-    async for chunk in request.stream():
-        received += len(chunk)
-        _check_size(received, max_bytes, overhead)
-        yield chunk
+def _found(parts: list[Part]) -> str:
+    if any(part.name == FIELD.encode() for part in parts):
+        return f"the field `{FIELD}` is text, without a file name"
+    names = sorted({part.name.decode("utf-8", "replace") for part in parts})
+    return f"the form has the fields {names}" if names else "the form is empty"
 
 
-async def _only_file(form: FormData, max_bytes: int) -> bytes:
-    files = form.getlist(FIELD)
-    if len(files) != 1 or not isinstance(files[0], UploadFile):
-        raise MissingFile(f"{_found(form)}; {EXPECTED}")
-    data = await files[0].read()
-    _check_size(len(data), max_bytes)
-    return data
-
-
-def _found(form: FormData) -> str:
-    files = form.getlist(FIELD)
-    if not files:
-        return f"the form has the fields {sorted(form)}" if form else "the form is empty"
-    if len(files) > 1:
-        return f"the form has {len(files)} fields `{FIELD}`, one is expected"
-    return f"the field `{FIELD}` is text, without a file name"
-
-
-def _check_size(size: int, max_bytes: int, overhead: int = 0) -> None:
-    if size > max_bytes + overhead:
-        raise ImageTooLarge(f"more than {max_bytes} bytes; send a smaller image")
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise ImageTooLarge(f"more than {limit} bytes; send a smaller image")

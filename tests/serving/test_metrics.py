@@ -69,7 +69,7 @@ def test_unknown_paths_share_one_series(client: TestClient) -> None:
 
 
 def test_a_failure_inside_counts_as_500(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.app.state.context.slot.current().engine, "classify", None)
+    monkeypatch.setattr(client.app.state.context.slot.current().engine, "predict", None)
     client.post("/detect", files={"file": encode()})
     assert value(client, "emotion_http_request_duration_seconds_count", route="/detect", status="500") == 1
     assert value(client, "emotion_rejected_total", reason="internal-error") == 1

@@ -18,7 +18,7 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_defaults_listen_on_this_machine_only() -> None:
     settings = load_settings()
     assert (settings.host, settings.bundle, settings.model) == ("127.0.0.1", None, "emotion-detector")
-    assert (settings.max_bytes, settings.threads) == (10_000_000, 1)
+    assert (settings.max_bytes, settings.processes) == (10_000_000, 1)
 
 
 def test_options_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

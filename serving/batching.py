@@ -1,0 +1,178 @@
+"""The queue between requests and threads: waits for no timer, never mixes models, never lets one image fail another.
+
+    queue = BatchQueue(metrics, workers=2, size=256, max_batch=32)
+    queue.start()
+    [job] = queue.submit(model, [functools.partial(model.engine.crops, data)])      # on the event loop
+    outcome = await job.future           # float32 (n, K), or the exception that this job ended with
+
+A free worker takes its fair share of the jobs that wait at that moment, decodes them in its thread, and runs the
+model on all of them at once: batches grow with the load, and a lone request waits for nobody.
+
+Every job carries the model it was admitted with. What a worker takes is split where the model changes, so a batch
+has one model, whatever becomes of the `ModelSlot` meanwhile.
+
+A job is more general than one image. `prepare` runs in a worker and gives any number of crops, none included, and
+may keep in itself whatever else it found (boxes, say): that is where other ways to come by crops are added.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from queue import Empty, SimpleQueue
+
+import numpy as np
+
+from emotion_detection.errors import EmotionError
+from emotion_detection.preprocess import Pixels
+from serving.engine import Probabilities
+from serving.errors import Overloaded
+from serving.metrics import Metrics
+from serving.model import ServedModel
+
+Outcome = Probabilities | Exception
+Prepare = Callable[[], Pixels]
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """Crops that one model is to judge."""
+
+    model: ServedModel
+    prepare: Prepare
+    """Gives uint8 (n, S, S, C); may raise."""
+    future: asyncio.Future[Outcome]
+    """Done before its time where nobody waits for it any more: the job is skipped then."""
+    queued: float
+    """`time.perf_counter()`"""
+    crops: Pixels | None = None
+    outcome: Outcome | None = None
+
+    def settle(self, outcome: Outcome) -> None:
+        """Wake up who waits; the first outcome counts. On the event loop."""
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+
+class BatchQueue:
+    """Jobs, and the threads that work on them. `submit` belongs to one event loop."""
+
+    def __init__(self, metrics: Metrics, workers: int, size: int, max_batch: int) -> None:
+        """Nothing runs before `start`.
+
+        Args:
+            workers: threads.
+            size: jobs that may wait.
+            max_batch: most jobs that a worker takes at once.
+        """
+        self._metrics, self._size, self._max_batch = metrics, size, max_batch
+        self._waiting: SimpleQueue[Job | None] = SimpleQueue()
+        self._busy: set[int] = set()
+        self._threads = [
+            threading.Thread(target=self._work, args=(number,), name=f"worker-{number}", daemon=True)
+            for number in range(workers)
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End the threads once all that waits is done."""
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def check_room(self, jobs: int = 1) -> None:
+        """Do nothing, or fail where `submit` would.
+
+        Raises:
+            Overloaded: the queue has no room for so many jobs.
+        """
+        if self._waiting.qsize() + jobs > self._size:
+            raise Overloaded(f"{self._size} images wait already; try again later")
+
+    def submit(self, model: ServedModel, prepares: Sequence[Prepare]) -> list[Job]:
+        """Queue jobs, all or none.
+
+        Raises:
+            Overloaded: the queue has no room for them.
+        """
+        self.check_room(len(prepares))
+        loop, now = asyncio.get_running_loop(), time.perf_counter()
+        jobs = [Job(model, prepare, loop.create_future(), now) for prepare in prepares]
+        self._metrics.queue_length.inc(len(jobs))
+        for job in jobs:
+            self._waiting.put(job)
+        return jobs
+
+    def _work(self, number: int) -> None:
+        while taken := self._take():
+            self._busy.add(number)
+            for _, batch in groupby(taken, key=attrgetter("model")):
+                self._run(list(batch))
+            self._busy.discard(number)
+
+    def _take(self) -> list[Job]:
+        taken = [self._waiting.get()]
+        share = min(-(-(self._waiting.qsize() + 1) // len(self._threads)), self._max_batch)
+        with suppress(Empty):
+            while taken[-1] is not None and len(taken) < share:
+                taken.append(self._waiting.get_nowait())
+        jobs = [job for job in taken if job is not None]
+        if jobs and len(jobs) < len(taken):
+            self._waiting.put(None)  # the end, for the next round
+        self._metrics.queue_length.dec(len(jobs))
+        return jobs
+
+    def _run(self, batch: list[Job]) -> None:
+        for job in batch:
+            if not job.future.done():
+                self._prepare(job)
+        ready = [job for job in batch if job.crops is not None and not job.future.done()]
+        try:
+            self._predict(ready)
+        except Exception as error:
+            for job in ready:
+                job.outcome = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            batch[0].future.get_loop().call_soon_threadsafe(_deliver, batch)
+
+    def _prepare(self, job: Job) -> None:
+        start = time.perf_counter()
+        self._metrics.queue_seconds.observe(start - job.queued)
+        try:
+            job.crops = job.prepare()
+        except EmotionError as error:
+            job.outcome = error.with_traceback(None)  # whose frames would hold the image
+        except Exception as error:
+            job.outcome = error
+        self._metrics.decode_seconds.observe(time.perf_counter() - start)
+
+    def _predict(self, jobs: list[Job]) -> None:
+        blocks = [job.crops for job in jobs if job.crops is not None]
+        count = sum(map(len, blocks))
+        if not jobs:
+            return
+        start = time.perf_counter()
+        alone = len(jobs) == 1 and len(self._busy) == 1 and self._waiting.empty()
+        images = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        rows = jobs[0].model.engine.predict(images, alone)
+        self._metrics.inference_seconds.observe(time.perf_counter() - start)
+        self._metrics.batch_size.observe(count)
+        for job, block in zip(jobs, blocks, strict=True):
+            job.outcome, rows = rows[: len(block)], rows[len(block) :]
+
+
+def _deliver(batch: list[Job]) -> None:
+    for job in batch:
+        if job.outcome is not None:
+            job.settle(job.outcome)

@@ -1,0 +1,70 @@
+"""What a request can end with other than an answer; problems.py says how each is told to the client.
+
+    EmotionError
+      RequestError        about a request or the server's state, not about an image
+        UnsupportedBody     neither a form nor an image                   (HTTP 415)
+        MalformedForm       not the form that its content type announces  (HTTP 400)
+        MissingFile         a form without an image                       (HTTP 422)
+        TooManyImages       more images than one request may have         (HTTP 413)
+        IncompleteBody      the client left while it sent the body        (HTTP 400, if anybody is there to read it)
+        SlowBody            the client took too long to send the body     (HTTP 408)
+        InvalidRequest      a parameter is unknown or has a wrong value   (HTTP 422)
+        ClientGone          the client left before its answer was there   (499, which nobody sees)
+        NotReady            no model is loaded yet                        (HTTP 503)
+        Overloaded          more waits than can be answered soon          (HTTP 503)
+        TimedOut            there was no answer in time                   (HTTP 503)
+
+What is wrong with an image is said by `emotion_detection.errors.ImageError` and its children.
+"""
+
+from __future__ import annotations
+
+from emotion_detection.errors import EmotionError
+
+
+class RequestError(EmotionError):
+    """Base of all that can happen to a request."""
+
+
+class UnsupportedBody(RequestError):
+    """The content type is none that an image can come in."""
+
+
+class MalformedForm(RequestError):
+    """The body is not the form that its content type announces."""
+
+
+class MissingFile(RequestError):
+    """The form has no file in the field `file`."""
+
+
+class TooManyImages(RequestError):
+    """The form has more images than one request may have."""
+
+
+class IncompleteBody(RequestError):
+    """The body ended before its time."""
+
+
+class SlowBody(RequestError):
+    """The client took too long to send the body."""
+
+
+class InvalidRequest(RequestError):
+    """A parameter of the query is unknown or has a wrong value."""
+
+
+class ClientGone(RequestError):
+    """The client closed the connection before its answer was there."""
+
+
+class NotReady(RequestError):
+    """No model is loaded yet; the message says why."""
+
+
+class Overloaded(RequestError):
+    """More requests wait than the server can answer soon."""
+
+
+class TimedOut(RequestError):
+    """There was no answer in time."""
