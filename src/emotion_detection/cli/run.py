@@ -108,6 +108,8 @@ def _register_all() -> None:
     registry = Registry(params.registry.model)
     for model in params.models:
         registered(params, registry, model)
+    if COMPARISON.is_dir():
+        publish(params)
 
 
 def _print_results() -> None:
