@@ -22,7 +22,8 @@ def main() -> None:
     params = load_params()
     history = train(name, params, SHARDS, model_dir(name))
     best = {key: values[history.best_epoch] for key, values in history.metrics.items()}
-    print(f"{model_dir(name)}: epoch {history.best_epoch + 1}, val_accuracy {best['val_accuracy']:.1%}")
+    epoch = f"epoch {history.best_epoch + 1}" if "loss" in history.metrics else "not trained"
+    print(f"{model_dir(name)}: {epoch}, val_accuracy {best['val_accuracy']:.1%}")
 
 
 if __name__ == "__main__":

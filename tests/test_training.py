@@ -113,6 +113,23 @@ def test_checkpoint_of_other_parameters_is_not_used(outputs: Path) -> None:
     assert len(history.metrics["loss"]) == OTHER["epochs"]
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_without_epochs_the_weights_stay_as_they_are(
+    schedule: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.chdir(tmp_path)
+    params = toy(training={"epochs": 0, "schedule": schedule})
+    history = train("toy", params, shards, tmp_path / "out", tmp_path / "checkpoints")
+    assert {name: len(values) for name, values in history.metrics.items()} == {"val_loss": 1, "val_accuracy": 1}
+    model = load_model("lenet", tmp_path / "out" / "model.keras")
+    for kept, built in zip(model.get_weights(), trainer(params, shards).model.get_weights(), strict=True):
+        np.testing.assert_array_equal(kept, built)
+    arrays = load_arrays(shards, "val")
+    accuracy = np.mean(np.argmax(model.predict(arrays.images, verbose=0), axis=1) == arrays.labels)
+    assert history.metrics["val_accuracy"] == pytest.approx([accuracy])
+
+
 def test_finished_training_leaves_no_checkpoint(outputs: Path) -> None:
     assert list((outputs / "checkpoints" / "toy").iterdir()) == []
 

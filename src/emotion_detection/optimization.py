@@ -44,7 +44,7 @@ def optimizer(training: TrainingParams, steps: int) -> keras.optimizers.Optimize
 
 def learning_rate(training: TrainingParams, steps: int) -> Any:
     """A constant, or linear warm-up and then half a cosine to zero (I. Loshchilov & F. Hutter, "SGDR", 2016)."""
-    if training.schedule == "constant":
+    if training.schedule == "constant" or not training.epochs:
         return training.learning_rate
     total = training.epochs * steps
     warmup = min(round(training.warmup_epochs * steps), total - 1)

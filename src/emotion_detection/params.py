@@ -156,7 +156,8 @@ class TrainingParams(Section):
     """How a model is trained; `models.NAME.training` overrides single values."""
 
     batch_size: int = Field(64, ge=1)
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(10, ge=0)
+    """0: the weights are taken as they are, such as those of a checkpoint that somebody else fine-tuned."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = Field(0.001, gt=0)
     schedule: Literal["constant", "cosine"] = "cosine"

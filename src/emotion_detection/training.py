@@ -57,7 +57,8 @@ def train(name: str, params: Params, shards: Path, output: Path, checkpoints: Pa
     checkpoint = Checkpoint(checkpoints / name / f"{identity}-{code_version(params.model(name).architecture)}")
     with live_run(params, name, identity, info, summary(trainer.model)) as run:
         history = trainer.run(checkpoint, run)
-        checkpoint.restore_best(trainer.model)
+        if trainer.training.total_epochs:
+            checkpoint.restore_best(trainer.model)
         with atomic_directory(output) as directory:
             save_model(trainer.model, directory / MODEL_FILE)
             write_record(directory / HISTORY_FILE, history)
@@ -84,6 +85,8 @@ class Trainer:
 
     def run(self, checkpoint: Checkpoint, run: LiveRun) -> History:
         """Train through all stages; each ends with its last epoch, or `patience` epochs after the best one."""
+        if not self.training.total_epochs:
+            return self._untrained(run)
         history = self._start(checkpoint)
         while True:
             if is_finished(history, self.training):
@@ -117,6 +120,14 @@ class Trainer:
                 "or raise training.warmup_epochs"
             )
         return figures
+
+    def _untrained(self, run: LiveRun) -> History:
+        """Judge weights that are taken as they are on val, as epoch 0."""
+        figures = self.model.evaluate(self.validation, return_dict=True, verbose=0)
+        metrics = {f"val_{key}": float(value) for key, value in figures.items()}
+        run.log_epoch(0, metrics)
+        curves = {key: [value] for key, value in metrics.items()}
+        return History(metrics=curves, best_epoch=0, resumed_at=[], parameters=self.model.count_params())
 
     def _start(self, checkpoint: Checkpoint) -> History:
         history = checkpoint.read_history()
