@@ -2,6 +2,7 @@
 
     bundles/M/bundle.json    BundleInfo: labels, input, temperature, reference shares, metrics, checksums, lineage
     bundles/M/model.onnx     uint8 (N, S, S, C) "image" -> float32 (N, classes) "probabilities", calibrated
+    bundles/M/explain.onnx   "image", int64 (N,) "target" (class) -> float32 (N, S, S) "heatmap", 0 to 1; not for all
 
 The reader refuses what does not verify. The graph does everything after the S x S crop, so that any
 architecture can become champion without a change in the server.
@@ -20,8 +21,11 @@ from emotion_detection.errors import BundleError
 
 BUNDLE_FILE = "bundle.json"
 MODEL_FILE = "model.onnx"
+EXPLAIN_FILE = "explain.onnx"
 INPUT_NAME = "image"
 OUTPUT_NAME = "probabilities"
+TARGET_NAME = "target"
+HEAT_NAME = "heatmap"
 
 
 class Lineage(BaseModel):
@@ -39,6 +43,17 @@ class Lineage(BaseModel):
     """`DatasetInfo.data_hash`."""
     training_id: str
     """`RunInfo.training_id`."""
+
+
+class Explanation(BaseModel):
+    """What `explain.onnx` computes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    method: Literal["grad_cam", "attention_rollout"]
+    """attention_rollout answers the same for every class."""
+    layer: str
+    """Keras layer that is looked at: the last feature map, or the last attention."""
 
 
 class BundleInfo(BaseModel):
@@ -62,13 +77,17 @@ class BundleInfo(BaseModel):
     """Share of each label that drift is measured against."""
     metrics: dict[str, float]
     """val_accuracy, test_accuracy, test_macro_f1, test_ece, parity (largest difference to Keras)."""
+    explanation: Explanation | None = None
+    """None where the bundle has no `explain.onnx`: the model is explained by occlusion then."""
     lineage: Lineage
     files: dict[str, str]
     """SHA-256 of every other file of the bundle, by name."""
 
     def digest(self) -> str:
         """SHA-256 that names the bundle: `files` holds the checksums of all the rest."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        # Bundles from before there were explanations keep their names.
+        added = {"explanation"} if self.explanation is None else None
+        return hashlib.sha256(self.model_dump_json(exclude=added).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -81,6 +100,10 @@ class ModelBundle:
     @property
     def model_path(self) -> Path:
         return self.directory / MODEL_FILE
+
+    @property
+    def explain_path(self) -> Path | None:
+        return self.directory / EXPLAIN_FILE if self.info.explanation else None
 
 
 def file_sha256(path: Path) -> str:
@@ -109,6 +132,8 @@ def read_bundle(directory: Path) -> ModelBundle:
         raise BundleError(f"{directory / BUNDLE_FILE}: not a valid bundle: {error}") from None
     if MODEL_FILE not in info.files:
         raise BundleError(f"{directory / BUNDLE_FILE}: names no {MODEL_FILE}")
+    if info.explanation and EXPLAIN_FILE not in info.files:
+        raise BundleError(f"{directory / BUNDLE_FILE}: has an explanation, but names no {EXPLAIN_FILE}")
     for name, expected in info.files.items():
         _verify(directory, name, expected)
     return ModelBundle(directory, info)

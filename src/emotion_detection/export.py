@@ -9,7 +9,6 @@ with Keras on real test images before there is a bundle.
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from emotion_detection.artifacts import (
 )
 from emotion_detection.backend import keras, tf
 from emotion_detection.bundle import (
+    EXPLAIN_FILE,
     INPUT_NAME,
     MODEL_FILE,
     OUTPUT_NAME,
@@ -42,9 +42,10 @@ from emotion_detection.bundle import (
     read_bundle,
     write_bundle_info,
 )
-from emotion_detection.canonical import canonical
+from emotion_detection.conversion import open_graph, to_onnx
 from emotion_detection.data.shards import load_arrays, read_dataset_info
 from emotion_detection.errors import ExportError
+from emotion_detection.explain.graph import write_explanation
 from emotion_detection.inference import check_fits, predict_logits
 from emotion_detection.lineage import current_lineage
 from emotion_detection.models import load_model
@@ -74,6 +75,8 @@ def export_bundle(name: str, params: Params) -> ModelBundle:
         path = directory / MODEL_FILE
         path.write_bytes(graph.SerializeToString(deterministic=True))
         parity = check(path, images, expected, params.export.max_difference)
+        with Console(stderr=True).status(f"{name}: convert its explanation to ONNX"):
+            explanation = write_explanation(directory / EXPLAIN_FILE, model, images, params.export.opset)
         content = BundleInfo(
             model=name,
             architecture=architecture,
@@ -84,8 +87,9 @@ def export_bundle(name: str, params: Params) -> ModelBundle:
             temperature=report.temperature,
             reference_shares=info.reference_shares,
             metrics=bundle_metrics(report, parity),
+            explanation=explanation,
             lineage=current_lineage(name, info.data_hash, read_record(trained / "run.json", RunInfo).training_id),
-            files={MODEL_FILE: file_sha256(path)},
+            files={file.name: file_sha256(file) for file in sorted(directory.iterdir())},
         )
         write_bundle_info(directory, content)
     return read_bundle(bundle_dir(name))
@@ -111,23 +115,16 @@ def convert(model: keras.Model, info: DatasetInfo, report: Report, opset: int) -
     Raises:
         ExportError: tf2onnx cannot convert the model.
     """
-    import tf2onnx  # noqa: PLC0415  it imports TensorFlow, which `backend` must have silenced before
-
-    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # what it complains of, `check` finds out
     signature = [tf.TensorSpec(model.input_shape, tf.uint8, name=INPUT_NAME)]
 
     def serve(image: Any) -> dict[str, Any]:
         return {OUTPUT_NAME: tf.nn.softmax(model(image, training=False) / report.temperature)}
 
     try:
-        function = tf.function(serve, input_signature=signature)
-        graph, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=opset)
-    except Exception as error:  # tf2onnx raises whatever its handlers happen to raise
-        raise ExportError(
-            f"model {model.name}: tf2onnx cannot convert it with export.opset {opset}; try another opset, or build the "
-            f"architecture from other operations: {error}"
-        ) from error
-    return _described(canonical(graph), info, report)
+        graph = to_onnx(serve, signature, opset)
+    except ExportError as error:
+        raise ExportError(f"model {model.name}: {error}; try another, or build it from other operations") from error
+    return _described(graph, info, report)
 
 
 def check(path: Path, images: NDArray[np.uint8], expected: NDArray[np.float64], max_difference: float) -> float:
@@ -144,7 +141,7 @@ def check(path: Path, images: NDArray[np.uint8], expected: NDArray[np.float64], 
     Raises:
         ExportError: the graph is invalid, cannot be loaded, has another input or output, or answers otherwise.
     """
-    answers = _run(_session(path), images, path)
+    answers = _run(open_graph(path), images, path)
     if answers.shape != expected.shape or answers.dtype != np.float32:
         raise ExportError(
             f"{path.name}: gives {answers.dtype} {answers.shape}, expected float32 {expected.shape}; the architecture "
@@ -170,27 +167,16 @@ def table(bundle: ModelBundle) -> Table:
     result.add_row("parameters", f"{info.parameters:,}")
     result.add_row("size", f"{bundle.model_path.stat().st_size / 1e6:.2f} MB")
     result.add_row("parity with Keras", f"{info.metrics['parity']:.1e}")
+    result.add_row("explained by", info.explanation.method if info.explanation else "occlusion")
     return result
 
 
 def _described(model: onnx.ModelProto, info: DatasetInfo, report: Report) -> onnx.ModelProto:
-    """Name, batch dimension and labels, for whoever opens the file without its bundle."""
-    model.graph.name, model.graph.doc_string = report.model, ""
-    for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    """Name and labels, for whoever opens the file without its bundle."""
+    model.graph.name = report.model
     labels = json.dumps(info.labels)
     onnx.helper.set_model_props(model, {"labels": labels, "temperature": repr(report.temperature)})
     return model
-
-
-def _session(path: Path) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX and ONNX Runtime have a family of exceptions each
-        raise ExportError(f"{path.name}: tf2onnx wrote an invalid graph; try another export.opset: {error}") from error
 
 
 def _run(session: ort.InferenceSession, images: NDArray[np.uint8], path: Path) -> NDArray[np.float32]:

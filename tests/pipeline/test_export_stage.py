@@ -13,7 +13,7 @@ import pytest
 
 from emotion_detection import export
 from emotion_detection.artifacts import SHARDS, Report, bundle_dir, model_dir, read_record, report_dir
-from emotion_detection.bundle import MODEL_FILE, read_bundle
+from emotion_detection.bundle import EXPLAIN_FILE, MODEL_FILE, Explanation, read_bundle
 from emotion_detection.data.shards import load_arrays
 from emotion_detection.errors import ArtifactError, BundleError, ExportError
 from emotion_detection.evaluation import evaluate
@@ -92,7 +92,8 @@ def test_bundle_says_where_it_comes_from_and_how_good_it_is():
     assert info.reference_shares == pytest.approx(dict.fromkeys(LABELS, 1 / 3))
     assert info.lineage.training_id == "1" * 64
     assert len(info.lineage.data_hash) == 64
-    assert set(info.files) == {MODEL_FILE}
+    assert set(info.files) == {MODEL_FILE, EXPLAIN_FILE}
+    assert info.explanation == Explanation(method="grad_cam", layer="conv2d")
 
 
 def test_repeating_changes_nothing():
