@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 
 from emotion_detection.artifacts import DatasetInfo
-from emotion_detection.backend import keras
-from emotion_detection.batches import Source, class_weights, epoch_seed, training_batches, validation_batches
+from emotion_detection.backend import keras, tf
+from emotion_detection.batches import (
+    Source,
+    class_weights,
+    epoch_seed,
+    equal_parts,
+    training_batches,
+    validation_batches,
+)
+from emotion_detection.errors import ParamsError
 from emotion_detection.params import AugmentationParams, TrainingParams
 from tests.toy_shards import toy_shards
 
@@ -71,3 +79,19 @@ def test_seeds_of_epochs_do_not_meet_those_of_other_seeds() -> None:
     seeds = {epoch_seed(seed, epoch) for seed in range(50) for epoch in range(50)}
     assert len(seeds) == 2500
     assert max(seeds) < 2**31
+
+
+@pytest.mark.parametrize(("images", "sizes"), [(16, [8, 8]), (23, [8, 8, 6]), (17, [8, 8]), (7, [6]), (24, [8, 8, 8])])
+def test_devices_share_each_batch_equally(images: int, sizes: list[int]) -> None:
+    batches = tf.data.Dataset.range(images).map(lambda number: (number, -number)).batch(8)
+    shared = equal_parts(batches, images, batch_size=8, devices=2)
+    assert shared.cardinality() == len(sizes)
+    parts = list(shared.as_numpy_iterator())
+    assert [len(part) for part, _ in parts] == sizes
+    np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), np.arange(sum(sizes)))
+    assert all((first == -second).all() for first, second in parts)
+
+
+def test_more_devices_than_images() -> None:
+    with pytest.raises(ParamsError, match=r"training\.devices: found 4, more than there are images in a split \(3\)"):
+        equal_parts(tf.data.Dataset.range(3).batch(8), 3, batch_size=8, devices=4)

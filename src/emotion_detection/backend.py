@@ -35,5 +35,7 @@ with _silenced_stderr():
 
     GPUS = len(tf.config.list_physical_devices("GPU"))
     """Graphics processors that TensorFlow can use."""
+    if keras.backend.backend() != "tensorflow":
+        tf.config.set_visible_devices([], "GPU")  # it reads and augments images only, and would take their memory
 
 __all__ = ["GPUS", "keras", "tf"]

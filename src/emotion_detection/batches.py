@@ -6,6 +6,7 @@ interrupted sees what it would have seen. Data sets up to a gibibyte are decoded
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from emotion_detection.artifacts import DatasetInfo
 from emotion_detection.augmentation import augment
 from emotion_detection.backend import tf
 from emotion_detection.data.shards import load_arrays, load_split, untuned
+from emotion_detection.errors import ParamsError
 from emotion_detection.params import Split, TrainingParams
 
 Dataset = Any
@@ -85,6 +87,24 @@ def validation_batches(source: Source, info: DatasetInfo, training: TrainingPara
     """Unchanged uint8 (B, S, S, C), one-hot float32 (B, classes)."""
     batches = source.in_order(training.batch_size)
     return untuned(batches.map(lambda images, labels: (images, tf.one_hot(labels, len(info.labels)))).prefetch(2))
+
+
+def equal_parts(batches: Dataset, images: int, batch_size: int, devices: int) -> Dataset:
+    """Leave out the last images, fewer than `devices`, so that the devices can share each batch equally.
+
+    Args:
+        batches: `images` in batches of `batch_size`, a multiple of `devices`; the last one may be smaller.
+
+    Raises:
+        ParamsError: there are fewer images than devices.
+    """
+    if devices == 1:
+        return batches
+    kept = images // devices * devices
+    if not kept:
+        raise ParamsError(f"training.devices: found {devices}, more than there are images in a split ({images})")
+    shared = batches.take(math.ceil(kept / batch_size))
+    return shared.map(lambda *parts: tuple(part[: tf.shape(part)[0] // devices * devices] for part in parts))
 
 
 def class_weights(info: DatasetInfo, training: TrainingParams) -> np.ndarray[tuple[int], np.dtype[np.float32]]:

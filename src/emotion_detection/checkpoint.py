@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emotion_detection.artifacts import History, atomic_directory, read_record, write_record
+from emotion_detection.saving import bare
 
 if TYPE_CHECKING:
     import keras
@@ -63,8 +64,7 @@ class Checkpoint:
 
     def restore_best(self, model: keras.Model) -> None:
         """Load the weights of the best epoch; optimizer and schedule stay as they are."""
-        weights_alone = type(model)(model.inputs, model.outputs)  # not compiled
-        weights_alone.load_weights(self._existing() / BEST)
+        bare(model).load_weights(self._existing() / BEST)
 
     def remove(self) -> None:
         """Forget the training, because it is finished."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from emotion_detection.backend import GPUS, keras
+from emotion_detection.backend import GPUS, keras, tf
 from emotion_detection.params import TrainingParams
 
 UNDECAYED = ["bias", "gamma", "beta", "class_token", "positions"]
@@ -25,9 +25,15 @@ def compile_model(model: keras.Model, training: TrainingParams, steps: int) -> N
         optimizer=optimizer(training, steps),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=training.label_smoothing),
         metrics=["accuracy"],
-        # XLA makes convolutions on a CPU 4 to 18 times slower; JAX has nothing else.
-        jit_compile="auto" if GPUS or keras.backend.backend() == "jax" else False,
+        jit_compile="auto" if _xla_helps() else False,
     )
+
+
+def _xla_helps() -> bool:
+    """XLA makes convolutions on a CPU 4 to 18 times slower, and cannot average gradients over several devices."""
+    if keras.backend.backend() == "jax":  # has nothing else
+        return True
+    return bool(GPUS) and not tf.distribute.has_strategy()
 
 
 def optimizer(training: TrainingParams, steps: int) -> keras.optimizers.Optimizer:

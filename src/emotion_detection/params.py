@@ -173,12 +173,16 @@ class TrainingParams(Section):
     patience: int = Field(0, ge=0)
     """End a stage after so many epochs without improvement of `monitor`; 0: never."""
     augmentation: AugmentationParams = AugmentationParams()
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    """What layers compute in while they are trained; weights, loss and the saved model are float32."""
+    devices: Annotated[int, Field(ge=1)] | Literal["all"] = 1
+    """GPUs of this machine that share each batch; CPUs where there is no GPU."""
     finetuning: tuple[FinetuningParams, ...] = ()
     """Stages after the first `epochs` epochs, for which the backbone is as the architecture froze it."""
 
     def identity(self) -> dict[str, Any]:
         """All values, but for what came later and has its default: older trainings keep their `training_id`."""
-        later = ("finetuning",)
+        later = ("precision", "devices", "finetuning")
         fields = type(self).model_fields
         return self.model_dump(exclude={key for key in later if getattr(self, key) == fields[key].default})
 

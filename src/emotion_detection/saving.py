@@ -15,9 +15,25 @@ from pathlib import Path
 from emotion_detection.backend import keras
 
 
+def bare(model: keras.Model) -> keras.Model:
+    """The same layers and weights without optimizer and loss."""
+    return keras.Model(model.input, model.output, name=model.name)
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The same weights without optimizer and loss, computing in float32 whatever precision they were trained in."""
+    policy, model = model.dtype_policy.name, bare(model)
+    if policy == "float32":
+        return model
+    config = json.dumps(model.get_config()).replace(json.dumps(policy), '"float32"')
+    rebuilt = type(model).from_config(json.loads(config))
+    rebuilt.set_weights(model.get_weights())
+    return rebuilt
+
+
 def save_model(model: keras.Model, path: Path) -> None:
-    """Save without optimizer and loss."""
-    keras.Model(model.inputs, model.outputs, name=model.name).save(path)
+    """Save without optimizer and loss, to compute in float32: what ONNX Runtime and the server compare with."""
+    in_float32(model).save(path)
     with zipfile.ZipFile(path) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
     content["metadata.json"] = json.dumps({"keras_version": keras.__version__}).encode()

@@ -18,17 +18,26 @@ from pathlib import Path
 
 import numpy as np
 
-from emotion_detection import augmentation, batches, optimization
+from emotion_detection import augmentation, batches, execution, optimization
 from emotion_detection.artifacts import DatasetInfo, History, RunInfo, atomic_directory, write_record
 from emotion_detection.backend import keras
-from emotion_detection.batches import Source, count, epoch_seed, training_batches, validation_batches
+from emotion_detection.batches import (
+    Dataset,
+    Source,
+    count,
+    epoch_seed,
+    equal_parts,
+    training_batches,
+    validation_batches,
+)
 from emotion_detection.checkpoint import CHECKPOINTS, Checkpoint
 from emotion_detection.data.shards import read_dataset_info
 from emotion_detection.display import EpochDisplay
 from emotion_detection.errors import ArtifactError, ParamsError
+from emotion_detection.execution import Execution
 from emotion_detection.models import InputSpec, build_model, check_hyperparameters, freeze, import_architecture
 from emotion_detection.optimization import compile_model
-from emotion_detection.params import Params, TrainingParams
+from emotion_detection.params import Params, Split, TrainingParams
 from emotion_detection.saving import save_model
 from emotion_detection.tracking import LiveRun, live_run
 
@@ -77,11 +86,15 @@ class Trainer:
         keras.utils.set_random_seed(params.seed)
         self.name, self.seed, self.info = name, params.seed, info
         self.training = params.training_of(name)
-        self.model = build(name, params, info)
+        self.execution = Execution(self.training)
+        self.steps = steps_per_epoch(info, self.training, len(self.execution.devices))
+        with self.execution.scope():
+            self.model = build(name, params, info)
         self._begin_stage(0)
         self.train = Source.open(shards, "train", info)
-        self.validation = validation_batches(Source.open(shards, "val", info), info, self.training)
-        self.display = EpochDisplay(name, self.training.total_epochs, steps_per_epoch(info, self.training))
+        validation = validation_batches(Source.open(shards, "val", info), info, self.training)
+        self.validation = self._shared(validation, "val")
+        self.display = EpochDisplay(name, self.training.total_epochs, self.steps)
 
     def run(self, checkpoint: Checkpoint, run: LiveRun) -> History:
         """Train through all stages; each ends with its last epoch, or `patience` epochs after the best one."""
@@ -103,14 +116,14 @@ class Trainer:
     def epoch(self, number: int) -> dict[str, float]:
         """Train one epoch, counted from zero, and return its figures, as in `History.metrics`."""
         started, seed = time.perf_counter(), epoch_seed(self.seed, number)
-        data = training_batches(self.train, self.info, self.training, seed)
+        data = self._shared(training_batches(self.train, self.info, self.training, seed), "train")
         reseed_dropout(self.model, seed)
-        with self.display.epoch(number) as callback:
+        with self.execution.scope(), self.display.epoch(number) as callback:
             fitted = self.model.fit(
                 data, validation_data=self.validation, shuffle=False, verbose=0, callbacks=[callback]
             )
         figures = {key: float(values[-1]) for key, values in fitted.history.items()}
-        figures["learning_rate"] = float(self.model.optimizer.learning_rate)
+        figures["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         figures["seconds"] = round(time.perf_counter() - started, 3)
         if not math.isfinite(figures["loss"]):
             section = f"training.finetuning.{self.stage - 1}" if self.stage else "training"
@@ -123,7 +136,8 @@ class Trainer:
 
     def _untrained(self, run: LiveRun) -> History:
         """Judge weights that are taken as they are on val, as epoch 0."""
-        figures = self.model.evaluate(self.validation, return_dict=True, verbose=0)
+        with self.execution.scope():
+            figures = self.model.evaluate(self.validation, return_dict=True, verbose=0)
         metrics = {f"val_{key}": float(value) for key, value in figures.items()}
         run.log_epoch(0, metrics)
         curves = {key: [value] for key, value in metrics.items()}
@@ -155,7 +169,11 @@ class Trainer:
         self.stage = number
         if number:
             freeze(self.model, self.training.finetuning[number - 1].unfrozen)
-        compile_model(self.model, self.training.stage(number), steps_per_epoch(self.info, self.training))
+        with self.execution.scope():
+            compile_model(self.model, self.training.stage(number), self.steps)
+
+    def _shared(self, data: Dataset, split: Split) -> Dataset:
+        return equal_parts(data, count(self.info, split), self.training.batch_size, len(self.execution.devices))
 
 
 def is_finished(history: History, training: TrainingParams) -> bool:
@@ -179,8 +197,8 @@ def build(name: str, params: Params, info: DatasetInfo) -> keras.Model:
     return build_model(entry.architecture, spec, check_hyperparameters(name, entry))
 
 
-def steps_per_epoch(info: DatasetInfo, training: TrainingParams) -> int:
-    return math.ceil(count(info, "train") / training.batch_size)
+def steps_per_epoch(info: DatasetInfo, training: TrainingParams, devices: int = 1) -> int:
+    return math.ceil(count(info, "train") // devices * devices / training.batch_size)
 
 
 def reseed_dropout(model: keras.Model, seed: int) -> None:
@@ -211,8 +229,9 @@ def training_id(name: str, params: Params, info: DatasetInfo) -> str:
 
 def code_version(architecture: str) -> str:
     """Short hash of the code that decides a training: a checkpoint of other code is not gone on with."""
-    modules = import_architecture(architecture), sys.modules[__name__], optimization, batches, augmentation
-    sources = "".join(inspect.getsource(module) for module in modules)
+    here = sys.modules[__name__]
+    modules = import_architecture(architecture), here, execution, optimization, batches, augmentation
+    sources = keras.backend.backend() + "".join(inspect.getsource(module) for module in modules)
     return hashlib.sha256(sources.encode()).hexdigest()[:8]
 
 

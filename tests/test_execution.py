@@ -1,0 +1,139 @@
+"""Half precision and several devices: what is computed otherwise, and what must come out the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emotion_detection.backend import keras
+from emotion_detection.checkpoint import Checkpoint
+from emotion_detection.data.shards import load_arrays, read_dataset_info
+from emotion_detection.errors import ParamsError
+from emotion_detection.execution import Execution, available_devices
+from emotion_detection.models import load_model
+from emotion_detection.params import Params, TrainingParams, parse_params
+from emotion_detection.saving import save_model
+from emotion_detection.tracking import LiveRun
+from emotion_detection.training import Trainer, training_id
+from tests.toy_shards import toy_shards
+
+ROOT = Path(__file__).parents[1]
+TRAINING = {"batch_size": 16, "epochs": 2, "learning_rate": 0.01, "finetuning": [{"epochs": 1}]}
+LENET = {"architecture": "lenet", "filters": [4], "dense": [8]}
+VIT = {"architecture": "vit", "patch_size": 8, "dim": 8, "depth": 1, "heads": 2, "dropout": 0.0}
+
+
+def toy(model: dict[str, Any] = LENET, **training: object) -> Params:
+    return parse_params({"data": {"image_size": 16}, "training": TRAINING | training, "models": {"toy": model}})
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.getbasetemp() / "execution"
+    toy_shards(directory, {"angry": 34, "happy": 33, "sad": 33}, {"angry": 12, "happy": 11, "sad": 11})
+    return directory
+
+
+@pytest.mark.parametrize("model", [LENET, VIT], ids=["lenet", "vit"])
+def test_mixed_precision_trains_in_half_and_saves_float32(model: dict[str, Any], shards: Path, tmp_path: Path) -> None:
+    trainer = Trainer("toy", toy(model, precision="mixed_bfloat16"), read_dataset_info(shards), shards)
+    trainer.run(Checkpoint(tmp_path / "checkpoint"), LiveRun("toy"))
+    images = load_arrays(shards, "val").images
+    halves = trainer.model(images, training=False)
+    assert halves.dtype == "bfloat16"
+    assert {weight.dtype for weight in trainer.model.trainable_weights} == {"float32"}
+
+    save_model(trainer.model, tmp_path / "model.keras")
+    saved = load_model(model["architecture"], tmp_path / "model.keras")
+    logits = saved(images, training=False)
+    assert logits.dtype == "float32"
+    assert {layer.compute_dtype for layer in saved._flatten_layers()} == {"float32"}
+    for trained, kept in zip(trainer.model.get_weights(), saved.get_weights(), strict=True):
+        np.testing.assert_array_equal(trained, kept)
+    np.testing.assert_allclose(np.asarray(logits), np.asarray(keras.ops.cast(halves, "float32")), atol=0.2)
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_float16_scales_its_loss(shards: Path) -> None:
+    info = read_dataset_info(shards)
+    optimizers = {
+        precision: type(Trainer("toy", toy(precision=precision), info, shards).model.optimizer).__name__
+        for precision in ("float32", "mixed_bfloat16", "mixed_float16")
+    }
+    assert optimizers == {"float32": "Adam", "mixed_bfloat16": "Adam", "mixed_float16": "LossScaleOptimizer"}
+
+
+def test_precision_and_devices_are_in_the_training_id_unless_default(shards: Path) -> None:
+    info = read_dataset_info(shards)
+    assert not {"precision", "devices"} & set(toy().training.identity())
+    ids = {training_id("toy", params, info) for params in (toy(), toy(precision="mixed_bfloat16"), toy(devices="all"))}
+    assert len(ids) == 3
+
+
+def test_more_devices_than_there_are() -> None:
+    number = len(available_devices()) + 1
+    with pytest.raises(ParamsError, match=rf"training\.devices: found {number}, but this machine has {number - 1}"):
+        Execution(TrainingParams(devices=number))
+
+
+DEVICES = """
+import json, sys
+from pathlib import Path
+from emotion_detection.backend import keras, tf
+
+if keras.backend.backend() == "tensorflow":
+    cpu, = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+from emotion_detection.checkpoint import Checkpoint
+from emotion_detection.data.shards import read_dataset_info
+from emotion_detection.errors import ParamsError
+from emotion_detection.execution import Execution
+from emotion_detection.params import TrainingParams, parse_params
+from emotion_detection.tracking import LiveRun
+from emotion_detection.training import Trainer
+
+shards, directory, content = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+report = {"errors": []}
+for devices in (1, 2):
+    content["training"]["devices"] = devices
+    trainer = Trainer("toy", parse_params(content), read_dataset_info(shards), shards)
+    history = trainer.run(Checkpoint(directory / str(devices)), LiveRun("toy"))
+    variable = trainer.model.trainable_variables[0].value
+    places = len(variable.values) if hasattr(variable, "values") else len(getattr(variable, "sharding").device_set) \\
+        if hasattr(variable, "sharding") else 1
+    report[devices] = {"metrics": history.metrics, "places": places}
+for wrong in ({"devices": 3}, {"devices": "all", "batch_size": 15}):
+    try:
+        Execution(TrainingParams(**wrong))
+    except ParamsError as error:
+        report["errors"].append(str(error))
+print(json.dumps(report))
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_two_devices_give_the_losses_of_one(backend: str, shards: Path, tmp_path: Path) -> None:
+    environment = os.environ | {
+        "KERAS_BACKEND": backend,
+        "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
+    content = toy(VIT, schedule="constant").model_dump_json()
+    command = [sys.executable, "-c", DEVICES, str(shards), str(tmp_path), content]
+    run = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    report = json.loads(run.stdout.splitlines()[-1])
+    assert [report[devices]["places"] for devices in "12"] == [1, 2]
+    one, two = (report[devices]["metrics"] for devices in "12")
+    for name in ("loss", "val_loss", "accuracy", "val_accuracy"):
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-4)
+    many, uneven = report["errors"]
+    assert "training.devices: found 3, but this machine has 2" in many
+    assert "training.batch_size: found 15, which 2 devices (training.devices) cannot share equally" in uneven
