@@ -78,7 +78,7 @@ class Entry:
     @property
     def predicted(self) -> NDArray[np.intp]:
         """(N,)."""
-        return self.probabilities.argmax(axis=1)
+        return np.asarray(self.probabilities.argmax(axis=1))
 
 
 def compare(params: Params, directory: Path = COMPARISON) -> Comparison:
