@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from emotion_detection.cli import comparison, params, promotion, results, run, ui
+from emotion_detection.cli import comparison, import_hf, params, promotion, results, run, ui
 from emotion_detection.errors import reported
 
 
@@ -33,6 +33,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command(cls=run.WithDvcArguments)(run.run)
+app.command(name="import-hf")(import_hf.import_hf)
 app.command()(results.results)
 app.command()(comparison.compare)
 app.command(name="params")(params.show_params)

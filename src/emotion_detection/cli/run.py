@@ -65,7 +65,7 @@ def run(
     for change in edit.changes:
         print(f"params.yaml: {change.key}: {_shown(change.old)} -> {_shown(change.new)}")
     edit.write()
-    _reproduce(ctx.meta["dvc"])
+    reproduce(ctx.meta["dvc"])
     _register_all()
     decision = decide(None) if promote else None
     _print_results()
@@ -84,7 +84,12 @@ def _prepare(preset: str | None, settings: Sequence[str]) -> Edit:
     return prepare_edit(PARAMS_FILE, [*patches, parse_settings(settings)])
 
 
-def _reproduce(arguments: Sequence[str]) -> None:
+def reproduce(arguments: Sequence[str]) -> None:
+    """Run `dvc repro` with these arguments.
+
+    Raises:
+        EmotionError: a stage failed.
+    """
     bin_directory = str(Path(sys.executable).parent)
     environment = {**os.environ, "PATH": f"{bin_directory}{os.pathsep}{os.environ.get('PATH', '')}"}
     sys.stdout.flush()
