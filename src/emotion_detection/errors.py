@@ -11,6 +11,7 @@
       ArtifactError       a file between two stages is missing, altered or cannot be written
         BundleError         a ModelBundle does not verify
       ExportError         the exported graph does not answer as the trained model does
+      ExplanationError    a model cannot be explained in the way that was asked for
       RegistryError       MLflow cannot be reached, or has no such run, version or alias
       PromotionRefused    the gate said no
 
@@ -66,6 +67,10 @@ class BundleError(ArtifactError):
 
 class ExportError(EmotionError):
     """The exported graph does not answer as the trained model does."""
+
+
+class ExplanationError(EmotionError):
+    """A model cannot be explained in the way that was asked for."""
 
 
 class RegistryError(EmotionError):

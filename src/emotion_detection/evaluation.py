@@ -22,6 +22,7 @@ from emotion_detection.artifacts import (
     write_record,
 )
 from emotion_detection.data.shards import load_arrays, read_dataset_info
+from emotion_detection.explain.report import explanation_drawings
 from emotion_detection.inference import Answers, check_fits, predict_logits
 from emotion_detection.models import load_model
 from emotion_detection.params import EvaluationParams, Params, Split
@@ -51,7 +52,7 @@ def evaluate(name: str, params: Params) -> Report:
     test = test.scaled(report.temperature)
     write_predictions(directory / "predictions.parquet", [val, test])
     write_plot_data(directory / "plots", test, history, how.ece_bins)
-    write_figures(directory / "figures", test, history, how)
+    write_figures(directory / "figures", test, history, how, explanation_drawings(model, test, how.explained))
     write_record(directory / "metrics.json", report)
     return report
 

@@ -226,6 +226,8 @@ class EvaluationParams(Section):
     """Equal-width bins of the expected calibration error."""
     mistakes: int = Field(24, ge=0, le=300)
     """Most confident mistakes shown as pictures."""
+    explained: int = Field(12, ge=0, le=300)
+    """Faces, half of them mistakes, for which the pictures show where the reason for the answer lies."""
 
 
 class ExportParams(Section):

@@ -1,7 +1,8 @@
 """What an evaluation leaves in reports/NAME/, beside metrics.json.
 
 predictions.parquet      PREDICTIONS_SCHEMA, val and test
-figures/                 confusion, reliability, roc, precision_recall, classes, mistakes, training (PNG)
+figures/                 confusion, reliability, roc, precision_recall, classes, mistakes, training (PNG),
+                         explanations, and of a CNN feature_maps
 plots/confusion.csv      actual, predicted: one line per test image
 plots/roc.csv            class, false_positive_rate, true_positive_rate
 plots/reliability.csv    scaling (before, after), confidence, accuracy, images
@@ -10,7 +11,7 @@ plots/history.csv        epoch, stage, loss, accuracy, val_loss, val_accuracy, l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -58,8 +59,10 @@ def write_plot_data(directory: Path, test: Answers, history: History, bins: int)
             frame.to_csv(temporary / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
 
 
-def write_figures(directory: Path, test: Answers, history: History, how: EvaluationParams) -> None:
-    """Draw and write all figures; `test` is scaled."""
+def write_figures(
+    directory: Path, test: Answers, history: History, how: EvaluationParams, more: Mapping[str, figures.Drawing]
+) -> None:
+    """Draw and write all figures, with `more` of them by name; `test` is scaled."""
     confusion = test.confusion
     bars = (stats.precision(confusion), stats.recall(confusion), stats.f1(confusion), confusion.sum(axis=1))
     before, after = (answers.reliability(how.ece_bins) for answers in (test.scaled(1.0), test))
@@ -73,7 +76,7 @@ def write_figures(directory: Path, test: Answers, history: History, how: Evaluat
         "training": partial(figures.training, history),
     }
     with atomic_directory(directory) as temporary:
-        figures.write_figures(temporary, drawings)
+        figures.write_figures(temporary, {**drawings, **more})
 
 
 def roc_curves(answers: Answers) -> list[figures.Curve]:

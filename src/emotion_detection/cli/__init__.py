@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from emotion_detection.cli import comparison, import_hf, params, promotion, results, run, ui
+from emotion_detection.cli import comparison, explain, import_hf, params, promotion, results, run, ui
 from emotion_detection.errors import reported
 
 
@@ -42,4 +42,5 @@ app.command()(promotion.rollback)
 app.command()(promotion.gate)
 app.command()(promotion.trace)
 app.command()(results.runs)
+app.command()(explain.explain)
 app.command()(ui.ui)

@@ -105,7 +105,7 @@ def placement(tensor: Tensor) -> tuple[Places, Places]:
         tensor: (N, h, w, K), of a model for S x S images.
 
     Returns:
-        float64 (S, h) for rows and (S, w) for columns; each row sums to 1.
+        float64 (S, h) for rows and (S, w) for columns; each row sums to 1, or to less outside of all centres.
     """
     places, sizes = [np.arange(cells, dtype=float) for cells in tensor.shape[1:3]], tensor.shape[1:3]
     for operation, source, result in spatial_path(tensor):
@@ -138,8 +138,10 @@ def _before(operation: Any, axis: int, centres: Places, size: int, result: int) 
 
 
 def _interpolation(centres: Places, size: int) -> Places:
-    cells = np.eye(len(centres))
-    return np.stack([np.interp(np.arange(size), centres, cell) for cell in cells], axis=1)
+    step = centres[1] - centres[0]
+    knots = np.concatenate([[centres[0] - step], centres, [centres[-1] + step]])
+    cells = np.eye(len(knots))[1:-1]  # beyond the outermost centres, a map falls to zero as it does between two
+    return np.stack([np.interp(np.arange(size), knots, cell) for cell in cells], axis=1)
 
 
 def _passive(tensor: Tensor) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_detection.backend import keras, tf
+from emotion_detection.errors import ExplanationError
 from emotion_detection.explain.heatmaps import BATCH_SIZE, Heat, Images, Method, Targets
 from emotion_detection.explain.layers import (
     Tensor,
@@ -37,7 +38,7 @@ class GradCam:
     the class's logit.
 
     Raises:
-        ValueError: there is no feature map that all of the head is computed from.
+        ExplanationError: there is no feature map that all of the head is computed from.
     """
 
     method: Method = "grad_cam"
@@ -45,7 +46,7 @@ class GradCam:
     def __init__(self, model: keras.Model) -> None:
         self.chain = head_chain(model)
         if not self.chain:
-            raise ValueError(f"model {model.name} has no last feature map")
+            raise ExplanationError(f"model {model.name} has no last feature map for Grad-CAM; use rollout or occlusion")
         self.layer = str(producer(self.chain[0])[0].name)
         self.features = keras.Model(model.input, self.chain[0])
         self.head = keras.Model(self.chain[0], model.output)
@@ -73,7 +74,7 @@ class Rollout:
     says what is looked at, for whatever class.
 
     Raises:
-        ValueError: the model has no attention layers, or other tokens than a class token and the patches.
+        ExplanationError: the model has no attention layers, or other tokens than a class token and the patches.
     """
 
     method: Method = "attention_rollout"
@@ -81,12 +82,13 @@ class Rollout:
     def __init__(self, model: keras.Model) -> None:
         self.attention = attention_layers(model)
         if not self.attention:
-            raise ValueError(f"model {model.name} has no attention layers")
+            raise ExplanationError(f"model {model.name} has no attention layers to roll out; use grad_cam or occlusion")
         sources = [producer(layer.output)[1][0] for layer in self.attention]
         patches = patch_map(model)
         self._grid = tuple(patches.shape[1:3])
         if sources[0].shape[1] != 1 + self._grid[0] * self._grid[1]:
-            raise ValueError(f"model {model.name} has {sources[0].shape[1]} tokens for {self._grid} patches")
+            tokens = f"{sources[0].shape[1]} tokens for {self._grid} patches"
+            raise ExplanationError(f"model {model.name} has {tokens}, expected one more; use occlusion")
         self.layer = str(self.attention[-1].name)
         self.tokens = keras.Model(model.input, sources)
         self._rows, self._columns = placement(patches)
@@ -116,7 +118,7 @@ def explainer(model: keras.Model) -> GradCam | Rollout | None:
     for kind in (Rollout, GradCam):
         try:
             return kind(model)
-        except ValueError:
+        except ExplanationError:
             continue
     return None
 
@@ -131,9 +133,9 @@ def feature_maps(model: keras.Model, image: Images) -> dict[str, NDArray[np.floa
         float32 (h, w, K) by name of the block's last layer, first block first; empty where a model has none.
     """
     chain = head_chain(model)
-    tensors = block_maps(chain[0]) if chain else []
-    if not tensors:
+    if not chain:
         return {}
+    tensors = block_maps(chain[0])
     names = [str(producer(tensor)[0].name) for tensor in tensors]
     found = keras.Model(model.input, tensors)(image[np.newaxis], training=False)
     return {name: _numpy(maps)[0] for name, maps in zip(names, found if len(names) > 1 else [found], strict=True)}

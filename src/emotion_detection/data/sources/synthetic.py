@@ -15,10 +15,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from emotion_detection.data.sources.action_units import EMOTIONS
+from emotion_detection.data.sources.action_units import EMOTIONS, Points, geometry
 from emotion_detection.data.sources.base import Sample
 from emotion_detection.data.sources.faces import Person, sample_person
-from emotion_detection.data.sources.shots import photograph, render, sample_shot
+from emotion_detection.data.sources.shots import Shot, photograph, project, render, sample_shot
 from emotion_detection.params import Split, SplitParams, SyntheticParams
 
 IMAGES_PER_PERSON = 8
@@ -64,9 +64,20 @@ class SyntheticSource:
 
 def draw(seed: int, index: int, label: str, params: SyntheticParams) -> bytes:
     """The JPEG of one image of the person that `index` belongs to, showing `label`."""
-    rng = np.random.default_rng([seed, _IMAGES, index])
-    shot = sample_shot(rng, label, params.difficulty)
+    rng, shot = _shot(seed, index, label, params)
     return photograph(rng, render(person(seed, person_of(index)), shot, params.image_size), shot)
+
+
+def landmarks(seed: int, index: int, label: str, params: SyntheticParams) -> Points:
+    """Where the curves `action_units.CURVES` lie in the image that `draw` makes: float64 (vertices, 2), pixels."""
+    _, shot = _shot(seed, index, label, params)
+    vertices = geometry(shot.actions, person(seed, person_of(index)).shape, shot.asymmetry)
+    return project(vertices, shot, params.image_size)
+
+
+def _shot(seed: int, index: int, label: str, params: SyntheticParams) -> tuple[np.random.Generator, Shot]:
+    rng = np.random.default_rng([seed, _IMAGES, index])
+    return rng, sample_shot(rng, label, params.difficulty)
 
 
 @lru_cache(maxsize=16)
