@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,27 +68,15 @@ def test_challenger_is_registered_with_report_and_run(imported: Clone) -> None:
     assert results["theirs"]["aliases"] == []
     assert results["theirs"]["val_accuracy"] == bundle(imported)["metrics"]["val_accuracy"]
     assert results["lenet"]["version"] is None
-    assert len(json.loads(imported.run("emotion", "runs", "--json").stdout)) == 1
     assert (imported.path / "reports/theirs/figures/training.png").is_file()
     history = json.loads((imported.path / "models/theirs/history.json").read_text())
     assert history["metrics"]["val_accuracy"] == pytest.approx([results["theirs"]["val_accuracy"]])
-    gate = imported.run("emotion", "gate", "theirs", "--json", check=False)
-    assert json.loads(gate.stdout)["passed"] in (True, False)
 
 
-def test_importing_again_changes_nothing_and_other_labels_are_refused(imported: Clone) -> None:
+def test_importing_again_changes_nothing(imported: Clone) -> None:
     before = (imported.path / "params.yaml").read_bytes()
     again = imported.run("emotion", "import-hf", "downloads/theirs").stdout
     assert "params.yaml has models.theirs already" in again
     assert "version 1 (theirs) is registered" in again
     assert [stage for stage in STAGES if f"Running stage '{stage}'" in again] == []
-
-    def with_contempt(config: dict[str, Any]) -> None:
-        config["id2label"]["2"] = "contempt"
-
-    write_checkpoint(imported.path / "downloads/other", change=with_contempt)
-    refused = imported.run("emotion", "import-hf", "downloads/other", check=False)
-    assert refused.returncode == 1
-    assert "contempt of the checkpoint and neutral of the data set" in refused.stderr
     assert (imported.path / "params.yaml").read_bytes() == before
-    assert not Path(imported.path / "models/other").exists()
