@@ -7,7 +7,6 @@
         MissingFile         a form without an image                       (HTTP 422)
         TooManyImages       more images than one request may have         (HTTP 413)
         IncompleteBody      the client left while it sent the body        (HTTP 400, if anybody is there to read it)
-        SlowBody            the client took too long to send the body     (HTTP 408)
         InvalidRequest      a parameter is unknown or has a wrong value   (HTTP 422)
         ClientGone          the client left before its answer was there   (499, which nobody sees)
         NotReady            no model is loaded yet                        (HTTP 503)
@@ -44,10 +43,6 @@ class TooManyImages(RequestError):
 
 class IncompleteBody(RequestError):
     """The body ended before its time."""
-
-
-class SlowBody(RequestError):
-    """The client took too long to send the body."""
 
 
 class InvalidRequest(RequestError):

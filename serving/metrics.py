@@ -170,11 +170,12 @@ class Metrics:
 
 
 def _forget(gauge: Gauge) -> None:
-    # What several processes write stays in their files: there, a series that is over shows 0.
-    for metric in gauge.collect() if several_processes() else ():
+    if not several_processes():
+        return gauge.clear()
+    for metric in gauge.collect():  # what they write to their files stays: a series that is over shows 0
         for sample in metric.samples:
             gauge.labels(**sample.labels).set(0)
-    gauge.clear()
+    return None
 
 
 class MetricsMiddleware:

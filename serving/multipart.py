@@ -116,8 +116,14 @@ def _parameters(text: bytes, where: str) -> dict[bytes, bytes]:
         name, value = match[1].lower(), match[2]
         if name in parameters:
             raise MalformedForm(f"{where} has the parameter {name.decode('latin-1')} twice")
-        parameters[name] = re.sub(rb"\\(.)", rb"\1", value[1:-1]) if value.startswith(b'"') else value
+        parameters[name] = _unquote(value)
         place = match.end()
     if not _END.fullmatch(text, place):
         raise MalformedForm(f"{where} has broken parameters")
     return parameters
+
+
+def _unquote(value: bytes) -> bytes:
+    if not value.startswith(b'"'):
+        return value
+    return re.sub(rb"\\(.)", rb"\1", value[1:-1]) if b"\\" in value else value[1:-1]

@@ -31,7 +31,6 @@ from serving.errors import (
     NotReady,
     Overloaded,
     RequestError,
-    SlowBody,
     TimedOut,
     TooManyImages,
     UnsupportedBody,
@@ -62,7 +61,6 @@ KINDS: Mapping[type[Exception], Kind] = {
     TooManyImages: Kind(413, "too-many-images", "Too many images"),
     MalformedForm: Kind(400, "malformed-form", "Malformed form"),
     IncompleteBody: Kind(400, "incomplete-body", "Incomplete body"),
-    SlowBody: Kind(408, "slow-body", "Body too slow"),
     ClientGone: Kind(499, "client-gone", "Client gone"),
     NotReady: Kind(503, "not-ready", "Not ready"),
     Overloaded: Kind(503, "overloaded", "Overloaded"),
@@ -93,8 +91,6 @@ def problem_of(error: Exception) -> tuple[Kind, Problem]:
 
 def headers_of(kind: Kind, settings: Settings) -> dict[str, str]:
     """Headers of an answer with a problem."""
-    if kind is KINDS[SlowBody]:
-        return {"Connection": "close"}
     if kind.status == 503:
         pause = max(1, round(settings.retry_seconds)) if kind is KINDS[NotReady] else SHORTLY
         return {"Retry-After": str(pause)}

@@ -22,7 +22,6 @@ from serving.errors import (
     MissingFile,
     NotReady,
     Overloaded,
-    SlowBody,
     TimedOut,
     TooManyImages,
     UnsupportedBody,
@@ -54,7 +53,7 @@ _LINEAGE_HEADERS = {
     }.items()
 }
 _DETECT_ERRORS = (
-    MalformedForm, SlowBody, ImageTooLarge, TooManyImages, NotAnImage, UnsupportedBody, BrokenImage, MissingFile,
+    MalformedForm, ImageTooLarge, TooManyImages, NotAnImage, UnsupportedBody, BrokenImage, MissingFile,
     InvalidRequest, NotReady, Overloaded, TimedOut,
 )  # fmt: skip
 

@@ -5,12 +5,10 @@ Limits hold while the body arrives, whatever its Content-Length says, and nothin
 
 from __future__ import annotations
 
-import asyncio
-
 from starlette.types import Receive
 
 from emotion_detection.errors import ImageTooLarge
-from serving.errors import IncompleteBody, MissingFile, Overloaded, SlowBody, TooManyImages, UnsupportedBody
+from serving.errors import IncompleteBody, MissingFile, Overloaded, TooManyImages, UnsupportedBody
 from serving.multipart import Part, boundary_of, parse_form
 from serving.settings import Settings
 
@@ -68,19 +66,16 @@ class Uploads:
             UnsupportedBody: the content type is neither a form nor an image.
             ImageTooLarge: more bytes are announced or sent than allowed; the rest is thrown away as it arrives.
             Overloaded: there is no memory for it now.
-            SlowBody, IncompleteBody: the body did not arrive in time, or not to its end.
+            IncompleteBody: the body did not arrive to its end (protocol.py limits the time).
         """
         limit = self._limit(content_type)
         _check_size(int(announced) if announced.isdigit() else 0, limit)
         chunks: list[bytes] = []
         try:
-            async with asyncio.timeout(self._settings.body_seconds):
-                while await self._receive_chunk(receive, chunks):
-                    _check_size(sum(map(len, chunks)), limit)
-        except BaseException as error:
+            while await self._receive_chunk(receive, chunks):
+                _check_size(sum(map(len, chunks)), limit)
+        except BaseException:
             self.release(sum(map(len, chunks)))
-            if isinstance(error, TimeoutError):
-                raise SlowBody(f"the body did not arrive within {self._settings.body_seconds:g} s") from None
             raise
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

@@ -1,0 +1,63 @@
+"""The server's process, or processes.
+
+One process is all that a machine needs as a rule: its threads use every core. Several share one listening socket, each
+with a model of its own; what they count, each writes to a directory, and whichever is asked for /metrics adds it up.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from functools import partial
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client.multiprocess import mark_process_dead
+from uvicorn.supervisors import Multiprocess
+
+from serving.app import create_app
+from serving.protocol import Protocol
+from serving.settings import Settings
+
+
+def serve(settings: Settings) -> None:
+    """Until SIGTERM or Ctrl-C."""
+    config = uvicorn.Config(
+        partial(_application, settings),
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=partial(Protocol, head_seconds=settings.head_seconds, body_seconds=settings.body_seconds),  # type: ignore[arg-type]
+        workers=settings.processes,
+        access_log=False,  # it would hold the callers' addresses
+        server_header=False,
+        proxy_headers=False,  # nor is there any other use for them here
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )
+    if settings.processes == 1:
+        uvicorn.Server(config).run()
+    else:
+        _supervise(config)
+
+
+def _application(settings: Settings) -> FastAPI:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(name)s: %(message)s")
+    return create_app(settings)
+
+
+def _supervise(config: uvicorn.Config) -> None:
+    with tempfile.TemporaryDirectory(prefix="emotion-metrics-") as directory:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory  # read when the children import prometheus_client
+        _Supervisor(config, [config.bind_socket()]).run()
+
+
+class _Supervisor(Multiprocess):
+    def keep_subprocess_alive(self) -> None:
+        """Replace processes that died; what they counted stays, what they showed of their state goes."""
+        before = {process.pid for process in self.processes}
+        super().keep_subprocess_alive()
+        for pid in before - {process.pid for process in self.processes}:
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]

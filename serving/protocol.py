@@ -1,0 +1,136 @@
+"""HTTP/1.1 as uvicorn and httptools speak it, with three differences.
+
+* Clients that do not speak are cut off: uvicorn waits for ever for the rest of a request.
+* The end loses nothing: uvicorn closes idle connections at once, and with them a request that is already on its way.
+  Here a connection is told by its next answer (`Connection: close`), or closed when nothing came for `LINGER` seconds.
+* Head and body of an answer are one system call and one packet, not two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+LINGER = 1.0
+"""Seconds for which an idle connection stays open after the server has been told to end."""
+
+
+class _Corked:
+    """A transport that holds the head of an answer back until its body comes."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport, self._head = transport, b""
+
+    def write(self, data: bytes) -> None:
+        if not self._head and data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):  # 100 Continue
+            self._head = data
+        else:
+            self.transport.write(self._head + data)
+            self._head = b""
+
+    def flush(self) -> None:
+        if self._head:  # of an answer without a body
+            self.write(b"")
+
+    def close(self) -> None:
+        self.flush()
+        self.transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *args: Any, head_seconds: float, body_seconds: float, **kwargs: Any) -> None:
+        """All other arguments are uvicorn's.
+
+        Args:
+            head_seconds: how long the head of a request may take; at first, from the start of the connection.
+            body_seconds: how long the body may take.
+        """
+        super().__init__(*args, **kwargs)
+        self._head_seconds, self._body_seconds = head_seconds, body_seconds
+        self._unfinished = ""
+        """What the client still has to send to the end: the head, or the body."""
+        self._guard: asyncio.TimerHandle | None = None
+        self._ending = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.transport = self._corked = _Corked(transport)  # type: ignore[assignment]
+        self._close_after(self._head_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._relax()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._unfinished and self._guard is None:
+            self._close_after(self._head_seconds if self._unfinished == "head" else self._body_seconds)
+
+    def on_message_begin(self) -> None:
+        self._unfinished = "head"
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._unfinished = "body"
+        self._relax()
+        super().on_headers_complete()
+        if self._ending:
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        self._unfinished = ""
+        self._relax()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._corked.flush()
+        super().on_response_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        self.transport = self._corked.transport
+        super().handle_websocket_upgrade()
+
+    def shutdown(self) -> None:
+        """The server ends: one more answer, if a request is on its way."""
+        self._ending = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        else:
+            self._close_after(LINGER)
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is answered with a problem document as well."""
+        self._refuse(400, "invalid-http", "Invalid HTTP", msg)
+
+    def _refuse(self, status: int, slug: str, title: str, detail: str) -> None:
+        problem = {"type": f"urn:problem:{slug}", "title": title, "status": status, "detail": detail}
+        body = json.dumps(problem).encode()
+        head = b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        self.transport.write(STATUS_LINE[status] + head + body)
+        self.transport.close()
+
+    def _close_after(self, seconds: float) -> None:
+        self._relax()
+        self._guard = self.loop.call_later(seconds, self._cut_off, seconds)
+
+    def _cut_off(self, seconds: float) -> None:
+        if self.pipeline:  # an earlier request is still being answered, and this one is not read meanwhile
+            self._close_after(seconds)
+        elif self._unfinished and (self._unfinished == "head" or not self.cycle.response_started):
+            detail = f"the {self._unfinished} of the request did not arrive within {seconds:g} s"
+            self._refuse(408, "slow-request", "Slow request", detail)
+        else:
+            self.transport.close()
+
+    def _relax(self) -> None:
+        if self._guard is not None:
+            self._guard.cancel()
+            self._guard = None
