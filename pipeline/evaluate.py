@@ -8,6 +8,9 @@ NAME is an entry in `models` of params.yaml.
 from __future__ import annotations
 
 import argparse
+import os
+
+os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the model was trained with
 
 from rich.console import Console
 

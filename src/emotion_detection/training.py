@@ -98,8 +98,10 @@ class Trainer:
 
     def run(self, checkpoint: Checkpoint, run: LiveRun) -> History:
         """Train through all stages; each ends with its last epoch, or `patience` epochs after the best one."""
-        if not self.training.total_epochs:
-            return self._untrained(run)
+        with self.execution.scope():
+            return self._stages(checkpoint, run) if self.training.total_epochs else self._untrained(run)
+
+    def _stages(self, checkpoint: Checkpoint, run: LiveRun) -> History:
         history = self._start(checkpoint)
         while True:
             if is_finished(history, self.training):
@@ -107,18 +109,18 @@ class Trainer:
                     return history
                 history = self._next_stage(history, checkpoint)
             epoch = len(history.metrics["loss"])
-            figures = self.epoch(epoch)
+            figures = self._epoch(epoch)
             history = extended(history, figures, self.training.monitor)
             checkpoint.save(self.model, history)
             run.log_epoch(epoch, figures)
             self.display.finished(history)
 
-    def epoch(self, number: int) -> dict[str, float]:
+    def _epoch(self, number: int) -> dict[str, float]:
         """Train one epoch, counted from zero, and return its figures, as in `History.metrics`."""
         started, seed = time.perf_counter(), epoch_seed(self.seed, number)
         data = self._shared(training_batches(self.train, self.info, self.training, seed), "train")
         reseed_dropout(self.model, seed)
-        with self.execution.scope(), self.display.epoch(number) as callback:
+        with self.display.epoch(number) as callback:
             fitted = self.model.fit(
                 data, validation_data=self.validation, shuffle=False, verbose=0, callbacks=[callback]
             )
@@ -136,8 +138,7 @@ class Trainer:
 
     def _untrained(self, run: LiveRun) -> History:
         """Judge weights that are taken as they are on val, as epoch 0."""
-        with self.execution.scope():
-            figures = self.model.evaluate(self.validation, return_dict=True, verbose=0)
+        figures = self.model.evaluate(self.validation, return_dict=True, verbose=0)
         metrics = {f"val_{key}": float(value) for key, value in figures.items()}
         run.log_epoch(0, metrics)
         curves = {key: [value] for key, value in metrics.items()}
@@ -169,8 +170,7 @@ class Trainer:
         self.stage = number
         if number:
             freeze(self.model, self.training.finetuning[number - 1].unfrozen)
-        with self.execution.scope():
-            compile_model(self.model, self.training.stage(number), self.steps)
+        compile_model(self.model, self.training.stage(number), self.steps)
 
     def _shared(self, data: Dataset, split: Split) -> Dataset:
         return equal_parts(data, count(self.info, split), self.training.batch_size, len(self.execution.devices))
