@@ -90,7 +90,7 @@ class Trainer:
         self.steps = steps_per_epoch(info, self.training, len(self.execution.devices))
         with self.execution.scope():
             self.model = build(name, params, info)
-        self._begin_stage(0)
+            self._begin_stage(0)
         self.train = Source.open(shards, "train", info)
         validation = validation_batches(Source.open(shards, "val", info), info, self.training)
         self.validation = self._shared(validation, "val")
