@@ -6,8 +6,10 @@ with a model of its own; what they count, each writes to a directory, and whiche
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import sys
 import tempfile
 from functools import partial
 
@@ -45,7 +47,11 @@ def serve(settings: Settings) -> None:
 
 def _application(settings: Settings) -> FastAPI:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(name)s: %(message)s")
-    return create_app(settings)
+    # The event loop and the workers hand Python's lock to one another all the time; 5 ms is long to wait for it.
+    sys.setswitchinterval(0.001)
+    app = create_app(settings)
+    gc.freeze()  # all that was imported is here to stay, and need not be looked through again and again
+    return app
 
 
 def _supervise(config: uvicorn.Config) -> None:
