@@ -3,6 +3,7 @@
     bundles/M/bundle.json    BundleInfo: labels, input, temperature, reference shares, metrics, checksums, lineage
     bundles/M/model.onnx     uint8 (N, S, S, C) "image" -> float32 (N, classes) "probabilities", calibrated
     bundles/M/explain.onnx   "image", int64 (N,) "target" (class) -> float32 (N, S, S) "heatmap", 0 to 1; not for all
+    bundles/M/golden.npz     drawn faces and the right answers to them, see `golden`; not in bundles from before them
 
 The reader refuses what does not verify. The graph does everything after the S x S crop, so that any
 architecture can become champion without a change in the server.
@@ -22,6 +23,7 @@ from emotion_detection.errors import BundleError
 BUNDLE_FILE = "bundle.json"
 MODEL_FILE = "model.onnx"
 EXPLAIN_FILE = "explain.onnx"
+GOLDEN_FILE = "golden.npz"
 INPUT_NAME = "image"
 OUTPUT_NAME = "probabilities"
 TARGET_NAME = "target"
@@ -79,14 +81,16 @@ class BundleInfo(BaseModel):
     """val_accuracy, test_accuracy, test_macro_f1, test_ece, parity (largest difference to Keras)."""
     explanation: Explanation | None = None
     """None where the bundle has no `explain.onnx`: the model is explained by occlusion then."""
+    golden_tolerance: float | None = Field(None, gt=0)
+    """Largest difference of any probability that a machine may show on the faces of `golden.npz`; None: it has none."""
     lineage: Lineage
     files: dict[str, str]
     """SHA-256 of every other file of the bundle, by name."""
 
     def digest(self) -> str:
         """SHA-256 that names the bundle: `files` holds the checksums of all the rest."""
-        # Bundles from before there were explanations keep their names.
-        added = {"explanation"} if self.explanation is None else None
+        # Bundles from before there were explanations and golden faces keep their names.
+        added = {field for field in ("explanation", "golden_tolerance") if getattr(self, field) is None}
         return hashlib.sha256(self.model_dump_json(exclude=added).encode()).hexdigest()
 
 
@@ -104,6 +108,10 @@ class ModelBundle:
     @property
     def explain_path(self) -> Path | None:
         return self.directory / EXPLAIN_FILE if self.info.explanation else None
+
+    @property
+    def golden_path(self) -> Path | None:
+        return self.directory / GOLDEN_FILE if self.info.golden_tolerance else None
 
 
 def file_sha256(path: Path) -> str:
@@ -134,6 +142,8 @@ def read_bundle(directory: Path) -> ModelBundle:
         raise BundleError(f"{directory / BUNDLE_FILE}: names no {MODEL_FILE}")
     if info.explanation and EXPLAIN_FILE not in info.files:
         raise BundleError(f"{directory / BUNDLE_FILE}: has an explanation, but names no {EXPLAIN_FILE}")
+    if info.golden_tolerance and GOLDEN_FILE not in info.files:
+        raise BundleError(f"{directory / BUNDLE_FILE}: has a golden_tolerance, but names no {GOLDEN_FILE}")
     for name, expected in info.files.items():
         _verify(directory, name, expected)
     return ModelBundle(directory, info)

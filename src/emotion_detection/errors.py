@@ -10,6 +10,7 @@
       ValidationFailed    a critical expectation about the data set does not hold
       ArtifactError       a file between two stages is missing, altered or cannot be written
         BundleError         a ModelBundle does not verify
+          GoldenMismatch      it answers the golden faces otherwise than at training
       ExportError         the exported graph does not answer as the trained model does
       ExplanationError    a model cannot be explained in the way that was asked for
       RegistryError       MLflow cannot be reached, or has no such run, version or alias
@@ -63,6 +64,10 @@ class ArtifactError(EmotionError):
 
 class BundleError(ArtifactError):
     """A ModelBundle is incomplete or does not match its checksums."""
+
+
+class GoldenMismatch(BundleError):
+    """A model answers the golden faces of its bundle otherwise than it did when it was trained."""
 
 
 class ExportError(EmotionError):

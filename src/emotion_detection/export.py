@@ -33,6 +33,7 @@ from emotion_detection.artifacts import (
 from emotion_detection.backend import keras, tf
 from emotion_detection.bundle import (
     EXPLAIN_FILE,
+    GOLDEN_FILE,
     INPUT_NAME,
     MODEL_FILE,
     OUTPUT_NAME,
@@ -44,15 +45,20 @@ from emotion_detection.bundle import (
 )
 from emotion_detection.conversion import open_graph, to_onnx
 from emotion_detection.data.shards import load_arrays, read_dataset_info
+from emotion_detection.data.sources.action_units import EMOTIONS
+from emotion_detection.data.sources.synthetic import IMAGES_PER_PERSON, draw
 from emotion_detection.errors import ExportError
 from emotion_detection.explain.graph import write_explanation
+from emotion_detection.golden import TOLERANCE, write_golden
 from emotion_detection.inference import check_fits, predict_logits
 from emotion_detection.lineage import current_lineage
 from emotion_detection.models import load_model
-from emotion_detection.params import Params
+from emotion_detection.params import Params, SyntheticParams
+from emotion_detection.preprocess import Pixels, prepare
 from emotion_detection.stats import softmax
 
 ODD_BATCH = 7
+GOLDEN_PER_EMOTION = 2
 
 
 def export_bundle(name: str, params: Params) -> ModelBundle:
@@ -68,13 +74,16 @@ def export_bundle(name: str, params: Params) -> ModelBundle:
     model = load_model(architecture, trained / "model.keras")
     check_fits(model, info)
     images = load_arrays(SHARDS, "test").images[: params.export.parity_images]
-    expected = softmax(predict_logits(model, images) / report.temperature)
+    golden = golden_faces(info.image_size, info.channels)
+    expected, right = (softmax(predict_logits(model, faces) / report.temperature) for faces in (images, golden))
     with Console(stderr=True).status(f"{name}: convert to ONNX"):
         graph = convert(model, info, report, params.export.opset)
     with atomic_directory(bundle_dir(name)) as directory:
         path = directory / MODEL_FILE
         path.write_bytes(graph.SerializeToString(deterministic=True))
         parity = check(path, images, expected, params.export.max_difference)
+        check(path, golden, right, params.export.max_difference)
+        write_golden(directory / GOLDEN_FILE, golden, right)
         with Console(stderr=True).status(f"{name}: convert its explanation to ONNX"):
             explanation = write_explanation(directory / EXPLAIN_FILE, model, images, params.export.opset)
         content = BundleInfo(
@@ -88,11 +97,20 @@ def export_bundle(name: str, params: Params) -> ModelBundle:
             reference_shares=info.reference_shares,
             metrics=bundle_metrics(report, parity),
             explanation=explanation,
+            golden_tolerance=TOLERANCE,
             lineage=current_lineage(name, info.data_hash, read_record(trained / "run.json", RunInfo).training_id),
             files={file.name: file_sha256(file) for file in sorted(directory.iterdir())},
         )
         write_bundle_info(directory, content)
     return read_bundle(bundle_dir(name))
+
+
+def golden_faces(size: int, channels: int) -> Pixels:
+    """Drawn faces of every emotion, each of another person: uint8 (14, size, size, channels), always the same."""
+    params = SyntheticParams()
+    labels = list(EMOTIONS) * GOLDEN_PER_EMOTION
+    files = [draw(0, IMAGES_PER_PERSON * person, label, params) for person, label in enumerate(labels)]
+    return np.stack([prepare(file, size, channels) for file in files])
 
 
 def bundle_metrics(report: Report, parity: float) -> dict[str, float]:

@@ -13,11 +13,12 @@ import pytest
 
 from emotion_detection import export
 from emotion_detection.artifacts import SHARDS, Report, bundle_dir, model_dir, read_record, report_dir
-from emotion_detection.bundle import EXPLAIN_FILE, MODEL_FILE, Explanation, read_bundle
+from emotion_detection.bundle import EXPLAIN_FILE, GOLDEN_FILE, MODEL_FILE, Explanation, read_bundle
 from emotion_detection.data.shards import load_arrays
 from emotion_detection.errors import ArtifactError, BundleError, ExportError
 from emotion_detection.evaluation import evaluate
-from emotion_detection.export import export_bundle
+from emotion_detection.export import export_bundle, golden_faces
+from emotion_detection.golden import read_golden
 from emotion_detection.params import load_params
 from emotion_detection.stats import softmax
 from tests.workspace import COUNTS, LABELS, MODEL, PARAMS, SIZE, workspace
@@ -92,8 +93,19 @@ def test_bundle_says_where_it_comes_from_and_how_good_it_is():
     assert info.reference_shares == pytest.approx(dict.fromkeys(LABELS, 1 / 3))
     assert info.lineage.training_id == "1" * 64
     assert len(info.lineage.data_hash) == 64
-    assert set(info.files) == {MODEL_FILE, EXPLAIN_FILE}
+    assert set(info.files) == {MODEL_FILE, EXPLAIN_FILE, GOLDEN_FILE}
     assert info.explanation == Explanation(method="grad_cam", layer="conv2d")
+
+
+def test_golden_faces_are_drawn_and_answered_by_keras():
+    from emotion_detection.models import load_model
+
+    bundle = export_bundle(MODEL, load_params())
+    golden = read_golden(bundle.golden_path, bundle.info)
+    np.testing.assert_array_equal(golden.images, golden_faces(SIZE, 1))
+    assert len(np.unique(golden.images, axis=0)) == 14
+    logits = load_model("lenet", model_dir(MODEL) / "model.keras").predict(golden.images, verbose=0)
+    np.testing.assert_allclose(golden.probabilities, softmax(logits / bundle.info.temperature), atol=1e-6)
 
 
 def test_repeating_changes_nothing():

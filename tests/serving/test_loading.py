@@ -104,7 +104,7 @@ def test_a_graph_that_takes_other_images_is_refused(tiny: TinyBundle) -> None:
 def test_what_is_no_graph_is_refused_even_with_a_right_checksum(tiny: TinyBundle) -> None:
     info = read_bundle(tiny.directory).info
     shutil.copy(tiny.directory / BUNDLE_FILE, tiny.directory / MODEL_FILE)
-    files = {MODEL_FILE: file_sha256(tiny.directory / MODEL_FILE)}
+    files = info.files | {MODEL_FILE: file_sha256(tiny.directory / MODEL_FILE)}
     write_bundle_info(tiny.directory, info.model_copy(update={"files": files}))
     with pytest.raises(BundleError, match="ONNX Runtime cannot load it"):
         load_model(Settings(bundle=tiny.directory))

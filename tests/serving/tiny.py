@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from emotion_detection.bundle import (
+    GOLDEN_FILE,
     INPUT_NAME,
     MODEL_FILE,
     OUTPUT_NAME,
@@ -23,7 +24,8 @@ from emotion_detection.bundle import (
     file_sha256,
     write_bundle_info,
 )
-from emotion_detection.preprocess import prepare
+from emotion_detection.golden import TOLERANCE, write_golden
+from emotion_detection.preprocess import Pixels, prepare
 
 SIZE = 8
 LABELS = ("angry", "happy", "sad")
@@ -38,15 +40,34 @@ class TinyBundle:
 
     def expected(self, data: bytes) -> NDArray[np.float64]:
         """What the model must answer for an encoded image."""
-        logits = prepare(data, SIZE, 1).reshape(-1).astype(np.float64) @ self.weights.astype(np.float64)
-        exponentials = np.exp(logits - logits.max())
-        return exponentials / exponentials.sum()
+        return self.answers(prepare(data, SIZE, 1)[np.newaxis])[0]
+
+    def answers(self, images: Pixels) -> NDArray[np.float64]:
+        """What it must answer for uint8 (N, S, S, 1): (N, K)."""
+        logits = images.reshape(len(images), -1).astype(np.float64) @ self.weights.astype(np.float64)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
-def write_bundle(directory: Path, seed: int = 0, labels: tuple[str, ...] = LABELS, softmax: bool = True) -> TinyBundle:
-    """Write a bundle; with `softmax=False` one that breaks the contract, since it answers with logits."""
+def write_bundle(
+    directory: Path,
+    seed: int = 0,
+    labels: tuple[str, ...] = LABELS,
+    *,
+    softmax: bool = True,
+    golden: bool = True,
+    spread: float = 1.0,
+) -> TinyBundle:
+    """Write a bundle.
+
+    Args:
+        softmax: False: one that breaks the contract, since it answers with logits.
+        golden: False: one from before there were golden faces.
+        spread: of its weights; a large one gives answers that are more certain.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    weights = np.random.default_rng(seed).normal(0, 1 / 255, (SIZE * SIZE, len(LABELS))).astype(np.float32)
+    random = np.random.default_rng(seed)
+    weights = random.normal(0, spread / 255, (SIZE * SIZE, len(LABELS))).astype(np.float32)
     nodes = [
         helper.make_node("Cast", [INPUT_NAME], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("Flatten", ["pixels"], ["flat"], axis=1),
@@ -63,6 +84,10 @@ def write_bundle(directory: Path, seed: int = 0, labels: tuple[str, ...] = LABEL
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), directory / MODEL_FILE
     )
+    bundle = TinyBundle(directory, weights)
+    if golden:
+        faces = random.integers(0, 256, (4, SIZE, SIZE, 1), np.uint8)
+        write_golden(directory / GOLDEN_FILE, faces, bundle.answers(faces))
     info = BundleInfo(
         model="tiny",
         architecture="linear",
@@ -74,10 +99,11 @@ def write_bundle(directory: Path, seed: int = 0, labels: tuple[str, ...] = LABEL
         reference_shares=dict.fromkeys(labels, 1 / len(labels)),
         metrics={"test_accuracy": 0.5},
         lineage=Lineage(commit="c0ffee", dirty=False, dvc_lock=None, data_hash="da7a", training_id="t1"),
-        files={MODEL_FILE: file_sha256(directory / MODEL_FILE)},
+        golden_tolerance=TOLERANCE if golden else None,
+        files={file.name: file_sha256(file) for file in sorted(directory.iterdir())},
     )
     write_bundle_info(directory, info)
-    return TinyBundle(directory, weights)
+    return bundle
 
 
 def encode(
