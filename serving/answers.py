@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from uuid import uuid4
 
+from emotion_detection.prediction_ids import id_prefix, new_id
 from serving.engine import Probabilities
 from serving.metrics import Metrics
 from serving.model import ServedModel
@@ -29,6 +29,7 @@ class Answers:
         self.headers: list[Header] = [
             (name.lower().encode(), text.encode()) for name, text in reference.headers().items()
         ]
+        self._id_prefix = id_prefix(model.version, model.digest)
         self._labels = [json.dumps(label) for label in model.labels]
         # 9 digits give back every float32.
         probabilities = ",".join(f"{label.replace('%', '%%')}:%.9g" for label in self._labels)
@@ -60,5 +61,5 @@ class Answers:
         best = values.index(confidence)
         confidence = min(confidence, 1.0)  # float32 may round a certain answer to just above
         self._counters.count(best, confidence)
-        prediction_id = str(uuid4())
+        prediction_id = new_id(self._id_prefix)
         return prediction_id, self._template % (prediction_id, self._labels[best], confidence, *values)

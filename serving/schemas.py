@@ -71,7 +71,7 @@ class Detection(Answer):
         json_schema_extra={
             "examples": [
                 {
-                    "prediction_id": "0d3f4a52-6f0e-4b52-9a43-0f6bb0c5a0a8",
+                    "prediction_id": "7-2c26b46b-01932c07-209f-7b5e-8d3c-5a0c9f1e7b42",
                     "label": "happy",
                     "confidence": 0.91,
                     "probabilities": {"angry": 0.02, "happy": 0.91, "neutral": 0.05, "sad": 0.02},
@@ -82,7 +82,7 @@ class Detection(Answer):
     )
 
     prediction_id: str
-    """Names this answer; also in the header X-Prediction-Id."""
+    """Names this answer and says which model gave it: `emotion trace ID`. Also in the header X-Prediction-Id."""
     label: str
     """The most probable emotion."""
     confidence: float = Field(ge=0, le=1)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
+from emotion_detection.bundle import read_bundle
 from emotion_detection.cli import app
 from emotion_detection.errors import ParamsError
 from emotion_detection.params import load_params
 from emotion_detection.params_edit import parse_settings, prepare_edit, read_preset
+from emotion_detection.prediction_ids import id_prefix, new_id
 from tests.clone import free_port, wait_for
 from tests.project import stop
 
@@ -115,8 +118,23 @@ def test_from_first_promotion_to_rollback_and_trace(project: Path) -> None:
     }
     assert links["run"]["value"] == runs[1]["run"]
     assert "no version '7'" in fail("trace", "7")
+    assert_answers_are_traced()
     for command in ("results", "runs", "trace"):
         assert "good" in succeed(command)
+
+
+def assert_answers_are_traced() -> None:
+    """By the names of predictions of version 1, from the registry or from its directory, and of unknown ones."""
+    digest = read_bundle(Path("bundles/good")).info.digest()
+    for version in ("1", "bundle-0123"):
+        before, name = datetime.now(UTC), new_id(id_prefix(version, digest))
+        traced = as_json("trace", name)
+        assert (traced["version"], traced["links"]) == ("1", as_json("trace", "1")["links"])
+        assert abs(datetime.fromisoformat(traced["answered_at"]) - before) < timedelta(seconds=1)
+        assert "UTC by version 1 (good)" in succeed("trace", name)
+    assert "no version '7'" in fail("trace", new_id(id_prefix("7", digest)))
+    assert "version 1 is bundle" in fail("trace", new_id(id_prefix("1", "0" * 64)))
+    assert "no version is bundle 00000000" in fail("trace", new_id(id_prefix("bundle-0", "0" * 64)))
 
 
 def test_trace_follows_links_into_git(project: Path) -> None:

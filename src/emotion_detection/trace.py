@@ -1,6 +1,6 @@
 """Follow a registered version back to where it comes from, and say which links hold from here.
 
-version -> MLflow run -> git commit -> dvc.lock -> data
+[prediction ->] version -> MLflow run -> git commit -> dvc.lock -> data
 """
 
 from __future__ import annotations
@@ -8,9 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from emotion_detection.artifacts import DVC_LOCK, SHARDS, DatasetInfo, read_record
-from emotion_detection.errors import ArtifactError
+from emotion_detection.errors import ArtifactError, RegistryError
 from emotion_detection.lineage import commit_exists, lock_hash, lock_history
+from emotion_detection.mlflow_store import shown
+from emotion_detection.prediction_ids import PredictionId
 from emotion_detection.registry import Registry, VersionInfo
+from emotion_detection.versions import DIGEST_TAG
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,29 @@ def trace(registry: Registry, version: VersionInfo) -> list[Link]:
         _lock(tags.get("dvc_lock"), version.model),
         _data(tags.get("data_hash")),
     ]
+
+
+def version_of(registry: Registry, prediction: PredictionId) -> VersionInfo:
+    """The version that answered.
+
+    Raises:
+        RegistryError: MLflow cannot be reached, or does not have it.
+    """
+    if prediction.version is not None:
+        version = registry.resolve(prediction.version)
+        found = version.tags.get(DIGEST_TAG, "none")
+        if found.startswith(prediction.digest):
+            return version
+        reason = f"version {version.version} is bundle {found[: len(prediction.digest)]}, not {prediction.digest}"
+    else:
+        for version in registry.versions():
+            if version.tags.get(DIGEST_TAG, "").startswith(prediction.digest):
+                return version
+        reason = f"no version is bundle {prediction.digest}, from whose directory the server was started"
+    raise RegistryError(
+        f"MLflow at {shown(registry.uri)}: {registry.model}: {reason}; set MLFLOW_TRACKING_URI, or registry.model in "
+        "params.yaml, to where the model that gave this answer is registered"
+    )
 
 
 def _run(registry: Registry, run_id: str | None) -> Link:

@@ -72,21 +72,29 @@ def rollback(as_json: AsJson = False) -> None:
 
 
 def trace(
-    which: Annotated[str, typer.Argument(metavar="VERSION|ALIAS")] = "champion",
+    which: Annotated[
+        str, typer.Argument(metavar="[VERSION|ALIAS|PREDICTION]", help="The `prediction_id` of an answer will do.")
+    ] = "champion",
     as_json: AsJson = False,
 ) -> None:
-    """Follow a version back to run, commit, dvc.lock and data, and say which links hold from here."""
+    """Follow a version, or an answer, back to run, commit, dvc.lock and data; say which links hold from here."""
     from emotion_detection.params import load_params
+    from emotion_detection.prediction_ids import parse_id
     from emotion_detection.registry import Registry
     from emotion_detection.trace import trace as follow
+    from emotion_detection.trace import version_of
 
     registry = Registry(load_params().registry.model)
-    version = registry.resolve(which)
+    prediction = parse_id(which)
+    version = version_of(registry, prediction) if prediction else registry.resolve(which)
     links = follow(registry, version)
     if as_json:
         about = {"name": version.name, "version": version.version, "model": version.model, "aliases": version.aliases}
-        print_json(about | {"links": [asdict(link) for link in links]})
+        when = {"answered_at": prediction.answered_at.isoformat()} if prediction else {}
+        print_json(about | when | {"links": [asdict(link) for link in links]})
         return
+    if prediction:
+        print(f"answered {prediction.answered_at:%Y-%m-%d %H:%M:%S} UTC by {title(version)}")
     rows = [
         (link.name, link.value or "", "[green]yes[/]" if link.ok else "[bold red]no[/]", link.detail) for link in links
     ]
