@@ -15,6 +15,7 @@
       ExplanationError    a model cannot be explained in the way that was asked for
       RegistryError       MLflow cannot be reached, or has no such run, version or alias
       PromotionRefused    the gate said no
+      FaceModelError      the file of the face detector is missing, altered or cannot be fetched
 
 A user's mistake ends as one of these, never as a stack trace: the entry points run inside `reported()`.
 """
@@ -84,6 +85,10 @@ class RegistryError(EmotionError):
 
 class PromotionRefused(EmotionError):
     """The gate said no."""
+
+
+class FaceModelError(EmotionError):
+    """The file of the face detector is missing, altered or cannot be fetched."""
 
 
 @contextmanager
