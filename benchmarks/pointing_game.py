@@ -87,7 +87,8 @@ def regions(points: Points, size: int) -> dict[str, Mask]:
         points: float64 (vertices, 2), pixels of an image of side `size`.
     """
     masks = {name: _filled(points, outlines, size) for name, outlines in OUTLINES.items()}
-    background = ~masks.pop("head")
+    background = ~np.logical_or.reduce([*masks.values()])  # of a turned head, a brow may end beyond the outline
+    del masks["head"]
     return {**masks, "features": np.logical_or.reduce([*masks.values()]), "background": background}
 
 

@@ -40,7 +40,7 @@ def head_chain(model: keras.Model) -> list[Tensor]:
 
     The first is the output of the last layer with a map that is not merely pooled, normalised or dropped from another:
     what Selvaraju et al. (2017) call the last convolutional layer, with its activation. Everything after it is a chain.
-    Empty where the head has no such start, as in a ViT.
+    Empty where the head has no such start, as in a ViT, or where no convolution comes before it.
     """
     chain = [model.output]
     while not is_map(chain[0]) or _passive(chain[0]):
@@ -48,7 +48,7 @@ def head_chain(model: keras.Model) -> list[Tensor]:
         if len(inputs) != 1:
             return []
         chain.insert(0, inputs[0])
-    return chain
+    return chain if any(_convolves(operation) for operation, _, _ in spatial_path(chain[0])) else []
 
 
 def attention_layers(model: keras.Model) -> list[Any]:
@@ -86,7 +86,7 @@ def block_maps(features: Tensor) -> list[Tensor]:
     for operation, source, result in reversed(list(spatial_path(features))):
         if convolved and result.shape[1] < _SHRINKS * source.shape[1]:
             blocks.append(_unpadded(source))
-        convolved = convolved or "Conv" in type(operation).__name__
+        convolved = convolved or _convolves(operation)
     return [*blocks, features]
 
 
@@ -142,6 +142,10 @@ def _interpolation(centres: Places, size: int) -> Places:
     knots = np.concatenate([[centres[0] - step], centres, [centres[-1] + step]])
     cells = np.eye(len(knots))[1:-1]  # beyond the outermost centres, a map falls to zero as it does between two
     return np.stack([np.interp(np.arange(size), knots, cell) for cell in cells], axis=1)
+
+
+def _convolves(operation: Any) -> bool:
+    return "Conv" in type(operation).__name__
 
 
 def _passive(tensor: Tensor) -> bool:

@@ -58,7 +58,7 @@ class GradCam:
 
     def _batch(self, images: Images, targets: Targets) -> Tensor:
         features = self.features(images, training=False)
-        return self.heat(features, ops.mean(_gradient(self.head, features, targets), axis=(1, 2)))
+        return self.heat(features, ops.mean(gradient(self.head, features, targets), axis=(1, 2)))
 
     def heat(self, features: Tensor, weights: Tensor) -> Tensor:
         """Heat maps (N, S, S) from features (N, h, w, K) and the weight of each channel (N, K)."""
@@ -90,7 +90,9 @@ class Rollout:
             tokens = f"{sources[0].shape[1]} tokens for {self._grid} patches"
             raise ExplanationError(f"model {model.name} has {tokens}, expected one more; use occlusion")
         self.layer = str(self.attention[-1].name)
-        self.tokens = keras.Model(model.input, sources)
+        self.tokens = keras.Model(
+            model.input, {layer.name: x for layer, x in zip(self.attention, sources, strict=True)}
+        )
         self._rows, self._columns = placement(patches)
 
     def __call__(self, images: Images, targets: Targets | None = None) -> Heat:
@@ -105,9 +107,10 @@ class Rollout:
 
     def rollout(self, images: Tensor) -> Tensor:
         """How much each token holds of each at the start: (N, tokens, tokens), rows sum to 1."""
-        joint = None
-        for layer, tokens in zip(self.attention, self.tokens(images, training=False), strict=True):
-            _, scores = layer(tokens, tokens, return_attention_scores=True, training=False)
+        joint, tokens = None, self.tokens(images, training=False)
+        for layer in self.attention:
+            x = tokens[layer.name]
+            _, scores = layer(x, x, return_attention_scores=True, training=False)
             mixed = (ops.mean(ops.cast(scores, "float32"), axis=1) + ops.eye(scores.shape[-1])) / 2
             joint = mixed if joint is None else ops.matmul(mixed, joint)
         return joint
@@ -135,13 +138,12 @@ def feature_maps(model: keras.Model, image: Images) -> dict[str, NDArray[np.floa
     chain = head_chain(model)
     if not chain:
         return {}
-    tensors = block_maps(chain[0])
-    names = [str(producer(tensor)[0].name) for tensor in tensors]
+    tensors = {str(producer(tensor)[0].name): tensor for tensor in block_maps(chain[0])}
     found = keras.Model(model.input, tensors)(image[np.newaxis], training=False)
-    return {name: _numpy(maps)[0] for name, maps in zip(names, found if len(names) > 1 else [found], strict=True)}
+    return {name: _numpy(found[name])[0] for name in tensors}
 
 
-def _gradient(head: keras.Model, features: Tensor, targets: Targets) -> Tensor:
+def gradient(head: keras.Model, features: Tensor, targets: Targets) -> Tensor:
     """Derivative of logit `targets[n]` of image n by its features: (N, h, w, K)."""
 
     def score(features: Tensor) -> Tensor:
