@@ -40,7 +40,7 @@ Outcome = Probabilities | Exception
 Prepare = Callable[[], Pixels]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, repr=False)
 class Job:
     """Crops that one model is to judge."""
 
@@ -155,6 +155,7 @@ class BatchQueue:
             job.outcome = error.with_traceback(None)  # whose frames would hold the image
         except Exception as error:
             job.outcome = error
+        del job.prepare  # and with it the image
         self._metrics.decode_seconds.observe(time.perf_counter() - start)
 
     def _predict(self, jobs: list[Job]) -> None:

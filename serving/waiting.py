@@ -67,6 +67,7 @@ class WaitingRoom:
                 job.future.cancel()  # nothing where all went well
             if waiter.listener is not None:
                 waiter.listener.cancel()
+                waiter.listener = None  # it refers to the waiter: together they would be garbage for a while
 
     def _look_again(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK, self._look) if self._waiters else None
