@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from fastapi.testclient import TestClient
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from serving.loading_metrics import FAILURES, POLLS
 from serving.problems import REASONS
 from tests.serving.tiny import LABELS, encode, wait_until
 
@@ -38,7 +40,22 @@ def test_series_stand_at_zero_before_the_first_request(client: TestClient) -> No
         assert value(client, "emotion_rejected_total", reason=reason) == 0
     assert value(client, "emotion_http_request_duration_seconds_count", route="/detect", status="200") == 0
     assert value(client, "emotion_prediction_confidence_count", model_version=version) == 0
-    assert value(client, "emotion_model_load_failures_total") == 0
+    for reason in FAILURES:
+        assert value(client, "emotion_model_load_failures_total", reason=reason) == 0
+    for result in POLLS:
+        assert value(client, "emotion_registry_polls_total", result=result) == 0
+    assert value(client, "emotion_model_swaps_total") == 0
+    assert value(client, "emotion_registry_up") == 1
+    assert time.time() - 60 < value(client, "emotion_model_since_timestamp_seconds") <= time.time()
+    for stage in ("queue", "decode", "inference"):
+        assert value(client, "emotion_stage_duration_seconds_count", stage=stage) == 0
+    assert value(client, "emotion_queue_length") == value(client, "emotion_batch_size_count") == 0
+
+
+def test_every_status_that_is_documented_has_its_series_from_the_start(client: TestClient) -> None:
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for status in {"200", "500", *(status for method in methods.values() for status in method["responses"])}:
+            assert value(client, "emotion_http_request_duration_seconds_count", route=path, status=status) >= 0
 
 
 def test_a_prediction_moves_its_own_series(client: TestClient) -> None:
@@ -60,6 +77,16 @@ def test_a_rejection_is_counted_by_reason_and_status(client: TestClient) -> None
     assert value(client, "emotion_rejected_total", reason="not-an-image") == 1
     assert value(client, "emotion_rejected_total", reason="unsupported-body") == 1
     assert value(client, "emotion_http_request_duration_seconds_count", route="/detect", status="415") == 2
+
+
+def test_every_stage_of_a_prediction_is_measured(client: TestClient) -> None:
+    client.post("/detect", files=[("file", encode(1)), ("file", b"no image"), ("file", encode(2))])
+    stages = {"queue": 3, "decode": 3}
+    for stage, count in stages.items():
+        assert value(client, "emotion_stage_duration_seconds_count", stage=stage) == count
+    assert value(client, "emotion_stage_duration_seconds_count", stage="inference") >= 1
+    assert value(client, "emotion_batch_size_sum") == 2
+    assert value(client, "emotion_queue_length") == 0
 
 
 def test_unknown_paths_share_one_series(client: TestClient) -> None:
@@ -90,7 +117,8 @@ def test_failed_loads_are_counted_and_probes_are_no_rejections(
     start: Callable[..., TestClient], tmp_path: Path
 ) -> None:
     client = start(bundle=tmp_path, ready=False)
-    wait_until(lambda: value(client, "emotion_model_load_failures_total") >= 2)
+    wait_until(lambda: value(client, "emotion_model_load_failures_total", reason="bundle") >= 2)
+    assert value(client, "emotion_registry_polls_total", result="refused") == 0  # nobody was asked
     client.get("/readyz")
     assert value(client, "emotion_model_ready") == 0
     assert value(client, "emotion_rejected_total", reason="not-ready") == 0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from serving.settings import Settings, SettingsError, load_settings
+from serving.settings import Settings, SettingsError, available_cores, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +53,22 @@ def test_a_misspelt_variable_is_an_error(monkeypatch: pytest.MonkeyPatch, typo: 
     monkeypatch.setenv(typo, "1")
     with pytest.raises(SettingsError, match=f"{typo}: no such setting; did you mean {meant}"):
         load_settings()
+
+
+def test_one_request_may_not_have_more_images_than_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMOTION_QUEUE_SIZE", "8")
+    with pytest.raises(SettingsError, match=r"max_images \(32\) must not exceed queue_size \(8\)"):
+        load_settings()
+    assert load_settings(["--max-images", "8"]).queue_size == 8
+
+
+def test_the_cores_are_divided_among_processes_and_none_goes_without() -> None:
+    cores = available_cores()
+    assert 1 <= cores <= (os.cpu_count() or 1)
+    assert load_settings().worker_threads == load_settings().lone_threads == cores
+    assert load_settings(["--processes", "64"]).worker_threads == max(1, cores // 64)
+    given = load_settings(["--processes", "2", "--workers", "5", "--threads", "3"])
+    assert (given.worker_threads, given.lone_threads) == (5, 3)
 
 
 def test_variables_that_kubernetes_sets_for_a_service_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
