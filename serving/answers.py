@@ -25,7 +25,7 @@ class Answers:
 
     def __init__(self, model: ServedModel, metrics: Metrics) -> None:
         reference = ModelReference.of(model)
-        self.model = model
+        self._version = model.version  # and not the model, which is to go once another one answers
         self.headers: list[Header] = [
             (name.lower().encode(), text.encode()) for name, text in reference.headers().items()
         ]
@@ -56,7 +56,7 @@ class Answers:
         """
         values = row.tolist()
         if not math.isfinite(sum(values)):
-            raise ArithmeticError(f"model {self.model.version} answered with {values}")
+            raise ArithmeticError(f"model {self._version} answered with {values}")
         confidence = max(values)
         best = values.index(confidence)
         confidence = min(confidence, 1.0)  # float32 may round a certain answer to just above

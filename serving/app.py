@@ -10,20 +10,19 @@ MLflow only where the model comes from its registry.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import cv2
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from serving import problems
+from serving import problems, routes, webhooks
 from serving.batching import BatchQueue
 from serving.context import Context
 from serving.detect import DetectPath
 from serving.metrics import Metrics, MetricsMiddleware
 from serving.model import ModelSlot
-from serving.routes import router
 from serving.settings import Settings, load_settings
 from serving.watcher import Watcher
 
@@ -45,13 +44,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or load_settings()
     cv2.setNumThreads(1)  # the workers are the threads; more would stand in their way
-    metrics = Metrics(_documented_statuses(), problems.REASONS)
+    routers = [routes.router, *([webhooks.router] if settings.webhook_secret and not settings.bundle else [])]
+    metrics = Metrics(_documented_statuses(routers), problems.REASONS)
     queue = BatchQueue(metrics, settings.worker_threads, settings.queue_size, settings.max_batch)
-    context = Context(settings, metrics, ModelSlot(), queue)
+    slot = ModelSlot()
+    watcher = Watcher(settings, slot, metrics)
+    context = Context(settings, metrics, slot, queue, watcher)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watcher = Watcher(settings, context.slot, metrics)
         watcher.start()
         queue.start()
         await asyncio.to_thread(watcher.wait, PATIENCE)
@@ -64,11 +65,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(DetectPath, context=context)
     app.add_middleware(MetricsMiddleware, metrics=metrics)  # the last one added is the first one asked
     problems.install(app)
-    app.include_router(router)
+    for router in routers:
+        app.include_router(router)
     return app
 
 
-def _documented_statuses() -> dict[str, list[int]]:
+def _documented_statuses(routers: Sequence[APIRouter]) -> dict[str, list[int]]:
     """The statuses that each route may answer with."""
-    routes = (route for route in router.routes if isinstance(route, APIRoute))
-    return {route.path: sorted({200, 500, *map(int, route.responses)}) for route in routes}
+    found = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    return {route.path: sorted({route.status_code or 200, 500, *map(int, route.responses)}) for route in found}

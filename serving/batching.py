@@ -115,11 +115,17 @@ class BatchQueue:
         return jobs
 
     def _work(self, number: int) -> None:
-        while taken := self._take():
-            self._busy.add(number)
-            for _, batch in groupby(taken, key=attrgetter("model")):
-                self._run(list(batch))
-            self._busy.discard(number)
+        while self._work_once(number):
+            pass
+
+    def _work_once(self, number: int) -> bool:
+        """A round of its own, so that a thread which waits holds neither images nor a model that was replaced."""
+        taken = self._take()
+        self._busy.add(number)
+        for _, batch in groupby(taken, key=attrgetter("model")):
+            self._run(list(batch))
+        self._busy.discard(number)
+        return bool(taken)
 
     def _take(self) -> list[Job]:
         taken = [self._waiting.get()]

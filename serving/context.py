@@ -13,6 +13,7 @@ from serving.batching import BatchQueue
 from serving.metrics import Metrics
 from serving.model import ModelSlot
 from serving.settings import Settings
+from serving.watcher import Watcher
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Context:
     metrics: Metrics
     slot: ModelSlot
     queue: BatchQueue
+    watcher: Watcher
 
 
 def context_of(request: Request) -> Context:

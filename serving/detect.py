@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from urllib.parse import parse_qsl
+from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -58,7 +59,7 @@ class Detect:
         self._context = context
         self._uploads = Uploads(context.settings)
         self._room = WaitingRoom(context.settings.answer_seconds)
-        self._answers: Answers | None = None
+        self._answers: WeakKeyDictionary[ServedModel, Answers] = WeakKeyDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -71,7 +72,8 @@ class Detect:
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[list[Header], str]:
-        answers = self._answers_of(self._context.slot.current())
+        model = self._context.slot.current()
+        answers = self._answers_of(model)
         options = parse_options(scope["query_string"]) if scope["query_string"] else _DEFAULTS
         self._context.queue.check_room()
         content_type, announced = _headers(scope)
@@ -80,8 +82,8 @@ class Detect:
         try:
             images = self._uploads.images(content_type, body)
             del body  # what is waited for below are the images
-            prepares = [partial(self._prepare, answers.model, options, image) for image in images]
-            jobs = self._context.queue.submit(answers.model, prepares)
+            prepares = [partial(self._prepare, model, options, image) for image in images]
+            jobs = self._context.queue.submit(model, prepares)
             outcomes = await self._room.wait(jobs, receive)
         finally:
             self._uploads.release(size)
@@ -116,9 +118,10 @@ class Detect:
         return kind.status, encoded, problem.model_dump_json().encode()
 
     def _answers_of(self, model: ServedModel) -> Answers:
-        if self._answers is None or self._answers.model is not model:
-            self._answers = Answers(model, self._context.metrics)
-        return self._answers
+        answers = self._answers.get(model)
+        if answers is None:
+            answers = self._answers[model] = Answers(model, self._context.metrics)
+        return answers
 
 
 def parse_options(query: bytes) -> DetectOptions:

@@ -1,4 +1,4 @@
-"""A verified bundle, ready to answer: ONNX Runtime sessions, preprocessing, warm-up.
+"""A verified bundle, ready to answer: ONNX Runtime sessions, preprocessing, warm-up, golden faces.
 
     engine = Engine(read_bundle(Path("bundles/lenet")))
     engine.predict(engine.crops(jpeg_bytes))          -> float32 (1, K), the row sums to 1
@@ -8,15 +8,20 @@ Nothing here knows of HTTP, and everything is safe to call from several threads 
 
 from __future__ import annotations
 
+import logging
+from functools import partial
+
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from emotion_detection.bundle import INPUT_NAME, OUTPUT_NAME, ModelBundle
 from emotion_detection.errors import BundleError
+from emotion_detection.golden import check_golden
 from emotion_detection.preprocess import MAX_PIXELS, Pixels, prepare
 
 Probabilities = NDArray[np.float32]
+log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -27,7 +32,7 @@ class Engine:
     """
 
     def __init__(self, bundle: ModelBundle, threads: int = 1) -> None:
-        """Load the graph, check that it is what `bundle.json` says, and run it once.
+        """Load the graph, check that it is what `bundle.json` says, and that it answers the golden faces.
 
         Args:
             bundle: as `read_bundle` gives it.
@@ -35,12 +40,16 @@ class Engine:
 
         Raises:
             BundleError: the graph cannot be loaded or run, or its inputs or outputs differ from the contract.
+            GoldenMismatch: it answers the golden faces otherwise than at training.
         """
         self._bundle = bundle
         self._session = _open_session(bundle, 1)
         self._wide_session = _open_session(bundle, threads) if threads > 1 else self._session
         for alone in (False, True):
             self._warm_up(alone)
+            check_golden(bundle, partial(self.predict, alone=alone))
+        if bundle.golden_path is None:
+            log.warning("%s: has no golden faces to check the answers with; export it again", bundle.directory)
 
     def crops(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
         """Decode an image file of one face into the model's input, uint8 (1, S, S, C).

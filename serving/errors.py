@@ -8,6 +8,7 @@
         TooManyImages       more images than one request may have         (HTTP 413)
         IncompleteBody      the client left while it sent the body        (HTTP 400, if anybody is there to read it)
         InvalidRequest      a parameter is unknown or has a wrong value   (HTTP 422)
+        BadSignature        a webhook that MLflow did not sign            (HTTP 401)
         ClientGone          the client left before its answer was there   (499, which nobody sees)
         NotReady            no model is loaded yet                        (HTTP 503)
         Overloaded          more waits than can be answered soon          (HTTP 503)
@@ -47,6 +48,10 @@ class IncompleteBody(RequestError):
 
 class InvalidRequest(RequestError):
     """A parameter of the query is unknown or has a wrong value."""
+
+
+class BadSignature(RequestError):
+    """MLflow did not sign this, or not lately."""
 
 
 class ClientGone(RequestError):

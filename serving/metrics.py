@@ -27,6 +27,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.loading_metrics import LoadingMetrics
 from serving.model import ServedModel
 
 LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -78,6 +79,7 @@ class Metrics:
         self._create_http_metrics()
         self._create_stage_metrics()
         self._create_model_metrics()
+        self.loading = LoadingMetrics(self.registry)
         for route, statuses in (routes or {}).items():
             for status in statuses:
                 self.latency.labels(route, str(status))
@@ -147,8 +149,10 @@ class Metrics:
         )
 
     def _create_model_metrics(self) -> None:
-        gauge, counter = partial(Gauge, registry=self.registry), partial(Counter, registry=self.registry)
-        self.predictions = counter("emotion_predictions", "Predictions", ["emotion", "model_version"])
+        gauge = partial(Gauge, registry=self.registry)
+        self.predictions = Counter(
+            "emotion_predictions", "Predictions", ["emotion", "model_version"], registry=self.registry
+        )
         self.confidence = Histogram(
             "emotion_prediction_confidence",
             "Probability of the predicted emotion",
@@ -166,7 +170,6 @@ class Metrics:
             "emotion_model_info", "1 for the model that answers", MODEL_LABELS, multiprocess_mode="livemax"
         )
         self.model_ready = gauge("emotion_model_ready", "Whether a model is loaded", multiprocess_mode="livemin")
-        self.load_failures = counter("emotion_model_load_failures", "Attempts to load a model that failed")
 
 
 def _forget(gauge: Gauge) -> None:

@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse
 from emotion_detection.errors import BrokenImage, ImageError, ImageTooLarge, NotAnImage
 from serving.context import context_of
 from serving.errors import (
+    BadSignature,
     ClientGone,
     IncompleteBody,
     InvalidRequest,
@@ -61,6 +62,7 @@ KINDS: Mapping[type[Exception], Kind] = {
     TooManyImages: Kind(413, "too-many-images", "Too many images"),
     MalformedForm: Kind(400, "malformed-form", "Malformed form"),
     IncompleteBody: Kind(400, "incomplete-body", "Incomplete body"),
+    BadSignature: Kind(401, "bad-signature", "Bad signature"),
     ClientGone: Kind(499, "client-gone", "Client gone"),
     NotReady: Kind(503, "not-ready", "Not ready"),
     Overloaded: Kind(503, "overloaded", "Overloaded"),

@@ -93,9 +93,9 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", summary="Whether a model is loaded", responses=documented(NotReady))
-async def readyz(model: CurrentModel) -> Readiness:
+async def readyz(model: CurrentModel, context: AppContext) -> Readiness:
     """503 with the reason until there is a model."""
-    return Readiness(status="ready", version=model.version)
+    return Readiness(status="ready", version=model.version, detail=context.slot.reason or None)
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response,

@@ -156,3 +156,9 @@ class Readiness(Answer):
     status: Literal["ready"]
     version: str
     """Of the model that answers."""
+    detail: str | None
+    """Why it may not be the one that should answer: the registry is away, or a newer version was refused."""
+
+
+class Accepted(Answer):
+    status: Literal["accepted"]

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, CliSuppress, SettingsConfigDict
 
 from emotion_detection.errors import EmotionError
 from emotion_detection.preprocess import MAX_PIXELS
@@ -42,13 +42,19 @@ class Settings(BaseSettings):
     )
 
     bundle: Path | None = None
-    """Serve this bundle directory, without any registry."""
+    """Serve this bundle directory, without any registry; it is read at the start and not watched."""
     model: str = Field("emotion-detector", min_length=1)
     """Registered model in MLflow."""
     alias: str = Field("champion", min_length=1)
     """Alias, or number, of the version that is served."""
+    poll_seconds: float = Field(10.0, gt=0)
+    """How long a change in the registry may go unnoticed."""
+    webhook_secret: CliSuppress[SecretStr | None] = None
+    """Secret of MLflow's webhook, from the environment only; POST /webhooks/mlflow has the registry asked at once."""
     cache: Path = Path(".cache/serving")
-    """Where bundles from the registry are downloaded to."""
+    """Where bundles from the registry are downloaded to; with it the server starts while the registry is away."""
+    cache_versions: int = Field(3, ge=1)
+    """Bundles that are kept there."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for every interface."""
     port: int = Field(8000, ge=0, le=65535)
@@ -82,7 +88,7 @@ class Settings(BaseSettings):
     keep_alive_seconds: int = Field(20, ge=1)
     """How long an idle connection is kept."""
     retry_seconds: float = Field(5.0, gt=0)
-    """Pause before loading a model is tried again."""
+    """Pause before loading a model is tried again; while the registry is away it grows up to `poll_seconds`."""
     drain_seconds: int = Field(30, ge=0)
     """How long requests in flight may take to end after SIGTERM."""
 
@@ -121,6 +127,8 @@ def load_settings(arguments: Sequence[str] = ()) -> Settings:
             each, with what was found and what is expected.
     """
     _refuse_typos()
+    if any(argument.startswith("--webhook-secret") for argument in arguments):
+        raise SettingsError(f"--webhook-secret: every user of this machine could read it; set {PREFIX}WEBHOOK_SECRET")
     try:
         return Settings(_cli_parse_args=list(arguments))
     except ValidationError as error:

@@ -46,10 +46,9 @@ def test_other_answers_are_refused(tiny: TinyBundle, answer: float) -> None:
         check_golden(read_bundle(tiny.directory), predict)
 
 
-def test_bundles_from_before_pass_with_a_line_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_bundles_from_before_pass(tmp_path: Path) -> None:
     bundle = read_bundle(write_bundle(tmp_path, golden=False).directory)
     assert check_golden(bundle, lambda _: pytest.fail("there is nothing to ask")) is None
-    assert "has no golden faces" in caplog.text
 
 
 def test_bundles_from_before_keep_their_digest(tmp_path: Path) -> None:

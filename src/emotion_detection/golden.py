@@ -9,7 +9,6 @@ faces are drawn: pictures of people have no business in a file that is copied to
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,6 @@ from emotion_detection.errors import BundleError, GoldenMismatch
 
 TOLERANCE = 1e-3
 """Largest difference of any probability between two machines; instruction sets round differently."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,6 @@ def check_golden(bundle: ModelBundle, predict: Callable[[NDArray[np.uint8]], NDA
     """
     path, tolerance = bundle.golden_path, bundle.info.golden_tolerance
     if path is None or tolerance is None:
-        log.warning("%s has no golden faces to check the answers with; export it again", bundle.directory)
         return None
     golden = read_golden(path, bundle.info)
     difference = float(np.abs(predict(golden.images) - golden.probabilities).max())

@@ -18,8 +18,9 @@ from serving.batching import BatchQueue, Outcome, Prepare
 from serving.engine import Engine, Probabilities
 from serving.errors import Overloaded
 from serving.metrics import Metrics
-from serving.model import ServedModel, load_model
+from serving.model import ServedModel
 from serving.settings import Settings
+from serving.sources import load_directory
 from tests.serving.tiny import TinyBundle, encode, write_bundle
 
 Start = Callable[[], None]
@@ -38,7 +39,7 @@ class Recorder(Engine):
 
 
 def model_of(bundle: TinyBundle) -> ServedModel:
-    model = load_model(Settings(bundle=bundle.directory, threads=2))
+    model = load_directory(Settings(bundle=bundle.directory, threads=2))
     object.__setattr__(model, "engine", Recorder(model.engine))
     return model
 

@@ -15,8 +15,8 @@ from emotion_detection.bundle import BUNDLE_FILE, MODEL_FILE, file_sha256, read_
 from emotion_detection.errors import BundleError
 from emotion_detection.preprocess import prepare
 from serving.engine import Engine
-from serving.model import load_model
 from serving.settings import Settings
+from serving.sources import DirectorySource, load_directory
 from tests.serving.tiny import LABELS, TinyBundle, encode, wait_until, write_bundle
 
 
@@ -37,7 +37,7 @@ def test_predictions_of_a_batch_equal_those_of_single_images(tiny: TinyBundle) -
 
 
 def test_a_bundle_directory_needs_no_registry(tiny: TinyBundle) -> None:
-    model = load_model(Settings(bundle=tiny.directory))
+    model = load_directory(Settings(bundle=tiny.directory))
     assert (model.name, model.run_id, model.labels) == ("tiny", None, LABELS)
     assert model.version == f"bundle-{model.bundle.info.digest()[:12]}"
 
@@ -70,11 +70,11 @@ def test_the_server_becomes_ready_once_the_bundle_is_there(start: Callable[..., 
 def test_an_unforeseen_failure_is_reported_and_tried_again(
     start: Callable[..., TestClient], tiny: TinyBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: Settings) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("a secret")
 
     with monkeypatch.context() as patched:
-        patched.setattr("serving.watcher.load_model", fail)
+        patched.setattr(DirectorySource, "newer", fail)
         client = start(bundle=tiny.directory, ready=False)
         detail = refusal(client).json()["detail"]
     assert "RuntimeError" in detail
@@ -85,20 +85,20 @@ def test_an_unforeseen_failure_is_reported_and_tried_again(
 def test_a_graph_with_other_outputs_than_labels_is_refused(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle", labels=("happy", "sad"))
     with pytest.raises(BundleError, match=r"model\.onnx: answers with \(1, 3\) float32, expected \(1, 2\)"):
-        load_model(Settings(bundle=bundle.directory))
+        load_directory(Settings(bundle=bundle.directory))
 
 
 def test_a_graph_that_answers_with_logits_is_refused(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle", softmax=False)
     with pytest.raises(BundleError, match="no probabilities"):
-        load_model(Settings(bundle=bundle.directory))
+        load_directory(Settings(bundle=bundle.directory))
 
 
 def test_a_graph_that_takes_other_images_is_refused(tiny: TinyBundle) -> None:
     info = read_bundle(tiny.directory).info
     write_bundle_info(tiny.directory, info.model_copy(update={"channels": 3}))
     with pytest.raises(BundleError, match=r"cannot be run on \(1, 8, 8, 3\) uint8"):
-        load_model(Settings(bundle=tiny.directory))
+        load_directory(Settings(bundle=tiny.directory))
 
 
 def test_what_is_no_graph_is_refused_even_with_a_right_checksum(tiny: TinyBundle) -> None:
@@ -107,4 +107,4 @@ def test_what_is_no_graph_is_refused_even_with_a_right_checksum(tiny: TinyBundle
     files = info.files | {MODEL_FILE: file_sha256(tiny.directory / MODEL_FILE)}
     write_bundle_info(tiny.directory, info.model_copy(update={"files": files}))
     with pytest.raises(BundleError, match="ONNX Runtime cannot load it"):
-        load_model(Settings(bundle=tiny.directory))
+        load_directory(Settings(bundle=tiny.directory))

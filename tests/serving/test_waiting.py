@@ -16,8 +16,8 @@ from fastapi.testclient import TestClient
 
 from emotion_detection.preprocess import Pixels
 from serving.engine import Probabilities
-from serving.model import load_model
 from serving.settings import Settings
+from serving.sources import load_directory
 from tests.serving.test_detect import GatedEngine, assert_problem, gate, post_file, post_raw, values
 from tests.serving.tiny import TinyBundle, encode, wait_until, write_bundle
 
@@ -135,7 +135,7 @@ def test_answers_belong_to_the_model_they_name_while_models_are_swapped(
 ) -> None:
     """Two models that answer differently tell; batches of one model, whatever the slot holds meanwhile."""
     other = write_bundle(tmp_path / "other", seed=99)
-    models = [load_model(Settings(bundle=bundle.directory)) for bundle in (tiny, other)]
+    models = [load_directory(Settings(bundle=bundle.directory)) for bundle in (tiny, other)]
     weights = {model.version: bundle for model, bundle in zip(models, (tiny, other), strict=True)}
     done = Event()
 
@@ -166,7 +166,7 @@ def test_a_request_with_several_images_has_one_model(client: TestClient, tiny: T
         files = [("file", encode(seed)) for seed in range(8)]
         answer = pool.submit(client.post, "/detect", files=files)
         assert entered.wait(20)
-        other = load_model(Settings(bundle=write_bundle(tmp_path / "other", seed=99).directory))
+        other = load_directory(Settings(bundle=write_bundle(tmp_path / "other", seed=99).directory))
         client.app.state.context.slot.replace(other)
         released.set()
     items = answer.result().json()
