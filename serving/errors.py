@@ -6,6 +6,8 @@
         MalformedForm       not the form that its content type announces  (HTTP 400)
         MissingFile         a form without an image                       (HTTP 422)
         TooManyImages       more images than one request may have         (HTTP 413)
+        InvalidTensor       no inference request, or tensors that do not fit (HTTP 400)
+        UnknownModel        another model or version than the served one  (HTTP 404)
         IncompleteBody      the client left while it sent the body        (HTTP 400, if anybody is there to read it)
         InvalidRequest      a parameter is unknown or has a wrong value   (HTTP 422)
         BadSignature        a webhook that MLflow did not sign            (HTTP 401)
@@ -40,6 +42,14 @@ class MissingFile(RequestError):
 
 class TooManyImages(RequestError):
     """The form has more images than one request may have."""
+
+
+class InvalidTensor(RequestError):
+    """The body is no request of the Open Inference Protocol, or its tensor is not what the model takes."""
+
+
+class UnknownModel(RequestError):
+    """A model or version is asked for that is not the one that answers."""
 
 
 class IncompleteBody(RequestError):

@@ -27,6 +27,7 @@ from serving.errors import (
     ClientGone,
     IncompleteBody,
     InvalidRequest,
+    InvalidTensor,
     MalformedForm,
     MissingFile,
     NotReady,
@@ -34,6 +35,7 @@ from serving.errors import (
     RequestError,
     TimedOut,
     TooManyImages,
+    UnknownModel,
     UnsupportedBody,
 )
 from serving.schemas import Problem
@@ -60,6 +62,8 @@ KINDS: Mapping[type[Exception], Kind] = {
     InvalidRequest: Kind(422, "invalid-request", "Invalid request"),
     ImageTooLarge: Kind(413, "image-too-large", "Image too large"),
     TooManyImages: Kind(413, "too-many-images", "Too many images"),
+    UnknownModel: Kind(404, "unknown-model", "Unknown model"),
+    InvalidTensor: Kind(400, "invalid-tensor", "Invalid tensor"),
     MalformedForm: Kind(400, "malformed-form", "Malformed form"),
     IncompleteBody: Kind(400, "incomplete-body", "Incomplete body"),
     BadSignature: Kind(401, "bad-signature", "Bad signature"),
@@ -115,7 +119,9 @@ def _problem(kind: Kind, detail: str) -> Problem:
     return Problem(type=f"urn:problem:{kind.slug}", title=kind.title, status=kind.status, detail=detail)
 
 
-def _response(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def _response(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    if request.url.path.startswith("/v2/") or request.url.path == "/v2":  # as the Open Inference Protocol says
+        return JSONResponse({"error": problem.detail}, problem.status, headers)
     return JSONResponse(problem.model_dump(), problem.status, headers, MEDIA_TYPE)
 
 
@@ -127,24 +133,25 @@ def _count(request: Request, kind: Kind) -> None:
 async def _answer_known(request: Request, error: Exception) -> JSONResponse:
     kind, problem = problem_of(error)
     _count(request, kind)
-    return _response(problem, headers_of(kind, context_of(request).settings))
+    return _response(request, problem, headers_of(kind, context_of(request).settings))
 
 
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 (for the type checker)
     title = HTTPStatus(error.status_code).phrase
     detail = f"{request.method} {request.url.path}: {error.detail}"
-    return _response(Problem(type="about:blank", title=title, status=error.status_code, detail=detail), error.headers)
+    problem = Problem(type="about:blank", title=title, status=error.status_code, detail=detail)
+    return _response(request, problem, error.headers)
 
 
-async def _answer_invalid(_: Request, error: Exception) -> JSONResponse:
+async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 (for the type checker)
     detail = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-    return _response(_problem(KINDS[InvalidRequest], detail))
+    return _response(request, _problem(KINDS[InvalidRequest], detail))
 
 
 async def _answer_internal(request: Request, error: Exception) -> JSONResponse:
     # Starlette raises the error again after this, and uvicorn logs it with its trace.
     kind, problem = problem_of(error)
     _count(request, kind)
-    return _response(problem)
+    return _response(request, problem)
