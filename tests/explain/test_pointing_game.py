@@ -48,7 +48,8 @@ def test_landmarks_are_those_of_the_image_itself():
 
 def test_score_of_maps_that_are_known():
     masks = np.zeros((4, 48, 48), bool)
-    masks[:, 10:20, 10:20] = True
+    masks[:3, 10:20, 10:20] = True
+    masks[3, :10, :10] = True
     heat = np.zeros((4, 48, 48), np.float32)
     heat[0, 15, 15] = 1  # inside
     heat[1, 21, 15] = 1  # within the tolerance of two pixels
