@@ -1,6 +1,7 @@
 """Every file that crosses from one stage to the next: its path, its schema, its reader and its writer.
 
     data/source.json             fingerprint of `data.source`            SourceFingerprint
+    data/weights.json            digests of pretrained weights           Weights
     data/dataset.parquet         every image of the source               DATASET_SCHEMA
     data/decisions.parquet       keep or drop, with the reason           DECISIONS_SCHEMA
     data/shards/                 TFRecord files and dataset.json         DatasetInfo
@@ -27,11 +28,12 @@ from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
 from emotion_detection.errors import ArtifactError
 
 SOURCE = Path("data/source.json")
+WEIGHTS = Path("data/weights.json")
 DATASET = Path("data/dataset.parquet")
 DECISIONS = Path("data/decisions.parquet")
 SHARDS = Path("data/shards")
@@ -98,6 +100,23 @@ class SourceFingerprint(Record):
     files: int
     size: int
     """Bytes."""
+
+
+class WeightsFingerprint(Record):
+    """What the weights that a training starts from were when they were last looked at."""
+
+    weights: str
+    """`models.NAME.weights`, as written in params.yaml; none where it is left out."""
+    sha256: str | None
+    """See `weights.weights_sha256`; a change makes DVC train again."""
+    local: bool
+    """Whether they are a file or directory."""
+
+
+class Weights(RootModel[dict[str, WeightsFingerprint]]):
+    """`data/weights.json`, by model."""
+
+    model_config = ConfigDict(frozen=True)
 
 
 class DatasetInfo(Record):

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from emotion_detection.artifacts import DVC_LOCK
 from emotion_detection.bundle import Lineage
 
-UPSTREAM = ("fingerprint", "ingest", "validate", "shards", "train@{model}", "evaluate@{model}")
+UPSTREAM = ("ingest", "validate", "shards", "train@{model}", "evaluate@{model}")
 
 
 def current_lineage(model: str, data_hash: str, training_id: str) -> Lineage:

@@ -40,6 +40,7 @@ from emotion_detection.optimization import compile_model
 from emotion_detection.params import Params, Split, TrainingParams
 from emotion_detection.saving import save_model
 from emotion_detection.tracking import LiveRun, live_run
+from emotion_detection.weights import weights_sha256
 
 MODEL_FILE, HISTORY_FILE, RUN_FILE = "model.keras", "history.json", "run.json"
 
@@ -212,18 +213,20 @@ def training_id(name: str, params: Params, info: DatasetInfo) -> str:
     """SHA-256 over all that decides the result of a training, apart from code: `RunInfo.training_id`.
 
     Raises:
-        ParamsError: there is no such model, or a hyperparameter is wrong.
+        ParamsError: there is no such model, a hyperparameter is wrong, or the file of the weights is missing.
     """
     entry = params.model(name)
+    hyperparameters = check_hyperparameters(name, entry)
+    weights = weights_sha256(str(hyperparameters.get("weights", "none")))
     decisive = {
         "model": name,
         "architecture": entry.architecture,
-        "hyperparameters": check_hyperparameters(name, entry),
+        "hyperparameters": hyperparameters,
         "training": params.training_of(name).identity(),
         "seed": params.seed,
         "data_hash": info.data_hash,
         "input": [info.image_size, info.channels, list(info.labels)],
-    }
+    } | ({"weights": weights} if weights else {})
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

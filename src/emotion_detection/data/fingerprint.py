@@ -97,18 +97,18 @@ def _local(source: str, path: Path) -> SourceFingerprint:
     if found == "directory":
         files, _ = walk(path)
         root = path.absolute()
-        hashes = _md5s((f"{root}/{name}", status) for name, status in files)
+        hashes = file_hashes((f"{root}/{name}", status) for name, status in files)
         lines = "".join(f"{md5} {name}\n" for md5, (name, _) in zip(hashes, files, strict=True))
         digest = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
         size = sum(status.st_size for _, status in files)
         return SourceFingerprint(source=source, kind=found, digest=digest, files=len(files), size=size)
-    [digest] = _md5s([(str(path.absolute()), path.stat())])
+    [digest] = file_hashes([(str(path.absolute()), path.stat())])
     kind = "fer_csv" if found == "fer_csv" else "archive"
     return SourceFingerprint(source=source, kind=kind, digest=digest, files=1, size=path.stat().st_size)
 
 
-def _md5s(files: Iterable[tuple[str, stat_result]]) -> list[str]:
-    """MD5 of each file, in order; those whose size, time and inode are as before are not read again.
+def file_hashes(files: Iterable[tuple[str, stat_result]], algorithm: str = "md5") -> list[str]:
+    """Digest of each file, in order; those whose size, time and inode are as before are not read again.
 
     DVC's class for this is used with a folder of our own. Its instance in `dvc.repo.Repo` would cost half a second more
     to import, and needs a DVC repository, while a fingerprint does not.
@@ -123,10 +123,10 @@ def _md5s(files: Iterable[tuple[str, stat_result]]) -> list[str]:
     }
     try:
         with closing(State(str(Path.cwd()), str(STATE.absolute()))) as state:
-            hashes = {key: found for key, _, found in state.get_many(infos, localfs, infos) if found}
+            hashes = {key: found for key, _, found in state.get_many(infos, localfs, infos) if _is(found, algorithm)}
             missing = [(key, info) for key, info in infos.items() if key not in hashes]
             fresh = [
-                (key, hash_file(info["name"], localfs, "md5", info=info)[1], info) for key, info in _shown(missing)
+                (key, hash_file(info["name"], localfs, algorithm, info=info)[1], info) for key, info in _shown(missing)
             ]
             state.save_many(fresh, localfs)
     except sqlite3.Error as error:
@@ -135,6 +135,10 @@ def _md5s(files: Iterable[tuple[str, stat_result]]) -> list[str]:
         raise SourceError(f"{error.filename or STATE}: {error.strerror}; make it readable") from None
     hashes |= {key: found for key, found, _ in fresh}
     return [str(hashes[key].value) for key in infos]
+
+
+def _is(found: Any, algorithm: str) -> bool:
+    return found is not None and found.name == algorithm
 
 
 def _shown(files: Sequence[T]) -> Iterable[T]:
