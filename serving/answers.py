@@ -1,7 +1,7 @@
 """Answers of /detect as bytes: what pydantic would write for `schemas.Detection`, at a fraction of its cost.
 
     answers = Answers(model, metrics)              # once for each model
-    answers.detection(row)                         -> (prediction id, JSON)
+    answers.detection(cut, rows)                   -> (prediction id, JSON)
 
 All of an answer but its numbers is the same for every image that a model sees: it is formatted once.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 
+from emotion_detection.crops import Crop, Cut
 from emotion_detection.prediction_ids import id_prefix, new_id
 from serving.engine import Probabilities
 from serving.metrics import Metrics
@@ -18,6 +19,12 @@ from serving.model import ServedModel
 from serving.schemas import ModelReference
 
 Header = tuple[bytes, bytes]
+_NOBODY = '"label":null,"confidence":null,"probabilities":null'
+_FACE = (
+    '{"box":{"x":%d,"y":%d,"width":%d,"height":%d},"score":%s,"detector":%s,%s,'
+    '"quality":{"size":%d,"brightness":%.6g,"contrast":%.6g,"sharpness":%.6g,"reasons":%s,"ok":%s}}'
+)
+_ANSWER = '{"prediction_id":"%s",%s,"image":{"width":%d,"height":%d},"faces":[%s],'
 
 
 class Answers:
@@ -33,20 +40,16 @@ class Answers:
         self._labels = [json.dumps(label) for label in model.labels]
         # 9 digits give back every float32.
         probabilities = ",".join(f"{label.replace('%', '%%')}:%.9g" for label in self._labels)
-        self._template = (
-            '{"prediction_id":"%s","label":%s,"confidence":%.9g,"probabilities":{'
-            + probabilities
-            + '},"model":'
-            + reference.model_dump_json().replace("%", "%%")
-            + "}"
-        )
-        self._counters = metrics.prediction_counters(model)
+        self._emotion = '"label":%s,"confidence":%.9g,"probabilities":{' + probabilities + "}"
+        self._end = f'"model":{reference.model_dump_json()}}}'
+        self._counters, self._faces = metrics.prediction_counters(model), metrics.faces
 
-    def detection(self, row: Probabilities) -> tuple[str, str]:
+    def detection(self, cut: Cut, rows: Probabilities) -> tuple[str, str]:
         """Write one answer and count it.
 
         Args:
-            row: float32 (K,).
+            cut: the n faces of one image.
+            rows: float32 (n, K), in the same order.
 
         Returns:
             Prediction id, and the JSON of a `Detection`.
@@ -54,12 +57,27 @@ class Answers:
         Raises:
             ArithmeticError: the model gave something else than finite numbers.
         """
-        values = row.tolist()
-        if not math.isfinite(sum(values)):
+        values: list[list[float]] = rows.tolist()
+        if not math.isfinite(sum(map(sum, values))):
             raise ArithmeticError(f"model {self._version} answered with {values}")
-        confidence = max(values)
-        best = values.index(confidence)
+        emotions = [self._judge(row) for row in values]
+        faces = ",".join(map(_face, cut.crops, emotions))
+        self._faces.observe(cut)
+        prediction_id = new_id(self._id_prefix)
+        start = _ANSWER % (prediction_id, emotions[0] if emotions else _NOBODY, cut.width, cut.height, faces)
+        return prediction_id, start + self._end
+
+    def _judge(self, row: list[float]) -> str:
+        confidence = max(row)
+        best = row.index(confidence)
         confidence = min(confidence, 1.0)  # float32 may round a certain answer to just above
         self._counters.count(best, confidence)
-        prediction_id = new_id(self._id_prefix)
-        return prediction_id, self._template % (prediction_id, self._labels[best], confidence, *values)
+        return self._emotion % (self._labels[best], confidence, *row)
+
+
+def _face(crop: Crop, emotion: str) -> str:
+    (box, score, detector), quality = crop
+    size, brightness, contrast, sharpness, reasons = quality
+    found = "null" if score is None else f"{score:.6g}", f'"{detector}"' if detector else "null"
+    judged = json.dumps(reasons) if reasons else "[]", "false" if reasons else "true"
+    return _FACE % (*box, *found, emotion, size, brightness, contrast, sharpness, *judged)

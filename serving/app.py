@@ -21,6 +21,7 @@ from serving import problems, routes, webhooks
 from serving.batching import BatchQueue
 from serving.context import Context
 from serving.detect import DetectPath
+from serving.faces import create_cutter
 from serving.metrics import Metrics, MetricsMiddleware
 from serving.model import ModelSlot
 from serving.settings import Settings, load_settings
@@ -41,6 +42,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     Raises:
         SettingsError: the environment has a wrong value.
+        FaceModelError: the settings name a file that is not YuNet's.
     """
     settings = settings or load_settings()
     cv2.setNumThreads(1)  # the workers are the threads; more would stand in their way
@@ -49,7 +51,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     queue = BatchQueue(metrics, settings.worker_threads, settings.queue_size, settings.max_batch)
     slot = ModelSlot()
     watcher = Watcher(settings, slot, metrics)
-    context = Context(settings, metrics, slot, queue, watcher)
+    context = Context(settings, metrics, slot, queue, watcher, create_cutter(settings, metrics))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -69,7 +69,7 @@ class BatchQueue:
         Args:
             workers: threads.
             size: jobs that may wait.
-            max_batch: most jobs that a worker takes at once.
+            max_batch: most jobs that a worker takes at once, and most crops in one run of the model.
         """
         self._metrics, self._size, self._max_batch = metrics, size, max_batch
         self._waiting: SimpleQueue[Job | None] = SimpleQueue()
@@ -172,11 +172,19 @@ class BatchQueue:
         start = time.perf_counter()
         alone = len(jobs) == 1 and len(self._busy) == 1 and self._waiting.empty()
         images = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-        rows = jobs[0].model.engine.predict(images, alone)
+        rows = self._rows(jobs[0].model, images, alone)
         self._metrics.inference_seconds.observe(time.perf_counter() - start)
         self._metrics.batch_size.observe(count)
         for job, block in zip(jobs, blocks, strict=True):
             job.outcome, rows = rows[: len(block)], rows[len(block) :]
+
+    def _rows(self, model: ServedModel, images: Pixels, alone: bool) -> Probabilities:
+        """Runs of `max_batch` at most: what a run takes of memory must not depend on how many faces a photo has."""
+        if len(images) == 0:
+            return np.empty((0, len(model.labels)), np.float32)
+        starts = range(0, len(images), self._max_batch)
+        runs = [model.engine.predict(images[start : start + self._max_batch], alone) for start in starts]
+        return runs[0] if len(runs) == 1 else np.concatenate(runs)
 
 
 def _deliver(batch: list[Job]) -> None:

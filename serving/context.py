@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from emotion_detection.crops import Cutter
 from serving.batching import BatchQueue
 from serving.metrics import Metrics
 from serving.model import ModelSlot
@@ -18,13 +19,14 @@ from serving.watcher import Watcher
 
 @dataclass(frozen=True)
 class Context:
-    """One application's settings, metrics, model and workers."""
+    """One application's settings, metrics, model, workers and face detector."""
 
     settings: Settings
     metrics: Metrics
     slot: ModelSlot
     queue: BatchQueue
     watcher: Watcher
+    cutter: Cutter
 
 
 def context_of(request: Request) -> Context:

@@ -4,7 +4,7 @@
 
 `DetectPath` stands in front of the router and takes the requests to this one path; routes.py has its description for
 OpenAPI. A parameter of the query is a field of `schemas.DetectOptions`, from which it is parsed and documented;
-`Detect._prepare` decides what it means for the work on an image, `Answers` what it adds to the answer.
+`Looking` decides what it means for the work on an image, `Answers` what it adds to the answer.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from emotion_detection.crops import Cut
 from emotion_detection.errors import ImageError
 from emotion_detection.preprocess import Pixels
 from serving.answers import Answers, Header
@@ -52,6 +53,28 @@ class DetectPath:
             await self.app(scope, receive, send)
 
 
+class Looking:
+    """What a worker does with one image before the model sees it; keeps what was found."""
+
+    __slots__ = ("_context", "_image", "_info", "_options", "_uploads", "cut")
+
+    def __init__(
+        self, context: Context, uploads: Uploads, model: ServedModel, options: DetectOptions, image: bytes
+    ) -> None:
+        self._context, self._uploads, self._options, self._image = context, uploads, options, image
+        self._info = model.bundle.info
+        self.cut: Cut | None = None
+        """Once it has been called, its faces."""
+
+    def __call__(self) -> Pixels:
+        image, self._image = self._image, b""  # it is not held while the answer is waited for
+        self._uploads.check_image(image)
+        info, limit = self._info, self._context.settings.max_pixels
+        cut = self._context.cutter.cut_file(image, info.image_size, info.channels, self._options.faces, limit)
+        self.cut = cut
+        return cut.images
+
+
 class Detect:
     """The ASGI application behind `POST /detect`."""
 
@@ -81,26 +104,22 @@ class Detect:
         size = len(body)
         try:
             images = self._uploads.images(content_type, body)
-            del body  # what is waited for below are the images
-            prepares = [partial(self._prepare, model, options, image) for image in images]
-            jobs = self._context.queue.submit(model, prepares)
+            del body
+            looks = [Looking(self._context, self._uploads, model, options, image) for image in images]
+            jobs = self._context.queue.submit(model, looks)
+            del images  # each goes as soon as it is decoded
             outcomes = await self._room.wait(jobs, receive)
         finally:
             self._uploads.release(size)
         if len(outcomes) > 1:
-            return [_JSON, *answers.headers], f"[{','.join(self._item(answers, outcome) for outcome in outcomes)}]"
-        prediction_id, text = _detection(answers, outcomes[0])
+            return [_JSON, *answers.headers], f"[{','.join(map(partial(self._item, answers), looks, outcomes))}]"
+        prediction_id, text = _detection(answers, looks[0], outcomes[0])
         return [_JSON, (b"x-prediction-id", prediction_id.encode()), *answers.headers], text
 
-    def _prepare(self, model: ServedModel, _: DetectOptions, image: bytes) -> Pixels:
-        """What a worker does with an image before the model sees it."""
-        self._uploads.check_image(image)
-        return model.engine.crops(image, self._context.settings.max_pixels)
-
-    def _item(self, answers: Answers, outcome: Outcome) -> str:
+    def _item(self, answers: Answers, look: Looking, outcome: Outcome) -> str:
         """One of several answers; what is wrong with one image is no matter of the others."""
         try:
-            return _detection(answers, outcome)[1]
+            return _detection(answers, look, outcome)[1]
         except RequestError:
             raise
         except Exception as error:
@@ -157,7 +176,8 @@ def _headers(scope: Scope) -> tuple[bytes, bytes]:
     return content_type, announced
 
 
-def _detection(answers: Answers, outcome: Outcome) -> tuple[str, str]:
+def _detection(answers: Answers, look: Looking, outcome: Outcome) -> tuple[str, str]:
     if isinstance(outcome, Exception):
         raise outcome
-    return answers.detection(outcome[0])
+    assert look.cut is not None  # noqa: S101  (without it there would be no rows)
+    return answers.detection(look.cut, outcome)

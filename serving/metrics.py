@@ -27,6 +27,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.face_metrics import FaceMetrics
 from serving.loading_metrics import LoadingMetrics
 from serving.model import ServedModel
 
@@ -80,6 +81,7 @@ class Metrics:
         self._create_stage_metrics()
         self._create_model_metrics()
         self.loading = LoadingMetrics(self.registry)
+        self.faces = FaceMetrics(self.registry)
         for route, statuses in (routes or {}).items():
             for status in statuses:
                 self.latency.labels(route, str(status))
@@ -131,13 +133,14 @@ class Metrics:
     def _create_stage_metrics(self) -> None:
         stages = Histogram(
             "emotion_stage_duration_seconds",
-            "Time that an image waits for a worker (queue) and is decoded, that a batch is in the model (inference)",
+            "Time that an image waits for a worker (queue), is decoded and cut (decode), of which it is searched for "
+            "faces (faces), and that a batch is in the model (inference)",
             ["stage"],
             buckets=STAGE_BUCKETS,
             registry=self.registry,
         )
         self.queue_seconds, self.decode_seconds = stages.labels("queue"), stages.labels("decode")
-        self.inference_seconds = stages.labels("inference")
+        self.face_seconds, self.inference_seconds = stages.labels("faces"), stages.labels("inference")
         self.queue_length = Gauge(
             "emotion_queue_length",
             "Images that wait for a worker",

@@ -60,16 +60,17 @@ _DETECT_ERRORS = (
 
 @router.post(
     PATH,
-    summary="Detect the emotion in one image of a face, or in several",
+    summary="Detect the emotions of the faces in one image, or in several",
     responses={200: {"headers": _LINEAGE_HEADERS}, **documented(*_DETECT_ERRORS)},
     openapi_extra={"requestBody": REQUEST_BODY},
 )
 async def detect(options: Annotated[DetectOptions, Query()]) -> Detection | list[Detection | Problem]:
-    """The image is a face already cut out; it is neither stored nor logged.
+    """The image is a photo, or a face already cut out; it is neither stored nor logged.
 
     Send it as `multipart/form-data` in the field `file`, or as the body itself with an `image/*` content type.
     With several fields `file` the answer is a list in their order, with a problem in the place of each image that
     cannot be used; the others are answered all the same.
+    An image may have many faces, or none: `label`, `confidence` and `probabilities` are those of the largest, or null.
     The model that answers is the one that was current when the request arrived.
     """
     raise AssertionError(f"DetectPath stands in front of this description ({options})")

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from emotion_detection.bundle import Lineage
+from emotion_detection.crops import How, Reason
+from emotion_detection.faces import Detector
 from serving.model import ServedModel
 
 _EXAMPLE_MODEL: JsonDict = {
@@ -18,6 +20,27 @@ _EXAMPLE_MODEL: JsonDict = {
     "commit": "873a7ee0c1f6b9f2a1d3e4f5a6b7c8d9e0f1a2b3",
     "data_hash": "9b74c9897bac770ffc029102a200c5de7d7bbf5c9cf0ad5fbcbb3f0bd9fb4a4e",
     "bundle_sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+}
+
+
+_EXAMPLE_EMOTION: JsonDict = {
+    "label": "happy",
+    "confidence": 0.91,
+    "probabilities": {"angry": 0.02, "happy": 0.91, "neutral": 0.05, "sad": 0.02},
+}
+_EXAMPLE_FACE: JsonDict = {
+    "box": {"x": 520, "y": 94, "width": 263, "height": 367},
+    "score": 0.942419,
+    "detector": "yunet",
+    **_EXAMPLE_EMOTION,
+    "quality": {
+        "size": 342,
+        "brightness": 120.821,
+        "contrast": 62.6363,
+        "sharpness": 2899.31,
+        "reasons": [],
+        "ok": True,
+    },
 }
 
 
@@ -64,17 +87,68 @@ class ModelReference(Answer):
         return {self.header(field): quote(value) for field, value in self if value is not None}
 
 
+class Box(Answer):
+    """A rectangle in the upright image (EXIF rotation undone); pixels, from the top left."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Quality(Answer):
+    """What the model sees of a face; all but the size are measured on it in grey at 48 x 48."""
+
+    size: int
+    """Side of the crop in the image, pixels; below 24 it is `too_small`."""
+    brightness: float
+    """Mean, 0 to 255; below 40 it is `too_dark`, above 220 `too_bright`."""
+    contrast: float
+    """Standard deviation; below 20 it is `low_contrast`."""
+    sharpness: float
+    """Variance of the Laplacian; below 200 it is `blurred`."""
+    reasons: list[Reason]
+    """What is wrong with it."""
+    ok: bool
+    """Whether nothing is."""
+
+
+class FaceAnswer(Answer):
+    """One face, and the emotion in it."""
+
+    box: Box
+    """As the detector gives it; the model sees a square around it. The whole image where that is taken for a face."""
+    score: float | None
+    """How sure the detector is, 0 to 1; the cascade does not say."""
+    detector: Detector | None
+    """Who found it; null where the whole image is taken for a face."""
+    label: str
+    """The most probable emotion."""
+    confidence: float = Field(ge=0, le=1)
+    """Its calibrated probability."""
+    probabilities: dict[str, float]
+    """Calibrated probability of every emotion; they sum to 1."""
+    quality: Quality
+
+
+class ImageSize(Answer):
+    """Of the upright image, pixels."""
+
+    width: int
+    height: int
+
+
 class Detection(Answer):
-    """The emotion in one image."""
+    """The emotions in one image; at the top level that of its largest face."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
                 {
                     "prediction_id": "7-2c26b46b-01932c07-209f-7b5e-8d3c-5a0c9f1e7b42",
-                    "label": "happy",
-                    "confidence": 0.91,
-                    "probabilities": {"angry": 0.02, "happy": 0.91, "neutral": 0.05, "sad": 0.02},
+                    **_EXAMPLE_EMOTION,
+                    "image": {"width": 1280, "height": 720},
+                    "faces": [_EXAMPLE_FACE],
                     "model": _EXAMPLE_MODEL,
                 }
             ]
@@ -83,12 +157,15 @@ class Detection(Answer):
 
     prediction_id: str
     """Names this answer and says which model gave it: `emotion trace ID`. Also in the header X-Prediction-Id."""
-    label: str
-    """The most probable emotion."""
-    confidence: float = Field(ge=0, le=1)
+    label: str | None
+    """The most probable emotion of the largest face; null where there is no face."""
+    confidence: float | None = Field(ge=0, le=1)
     """Its calibrated probability."""
-    probabilities: dict[str, float]
+    probabilities: dict[str, float] | None
     """Calibrated probability of every emotion; they sum to 1."""
+    image: ImageSize
+    faces: list[FaceAnswer]
+    """Largest first."""
     model: ModelReference
 
 
@@ -109,9 +186,14 @@ class DetectOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    faces: How = "auto"
+    """Which faces to judge. `none`: the whole image is one. `all`, `largest`: those that are found; there may be none.
+    `auto`: as `all`, unless the image is a face that has been cut out already: neither side is longer than twice the
+    model's input (it is not searched then), no face is found, or the largest, cut out, covers 60 % of it."""
+
 
 class InputSpec(Answer):
-    """What the model sees of an image: its largest centred square, scaled."""
+    """What the model sees of a face: its square, scaled."""
 
     image_size: int
     """Side, pixels."""

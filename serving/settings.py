@@ -14,10 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliSuppress, SettingsConfigDict
 
-from emotion_detection.errors import EmotionError
+from emotion_detection.crops import MAX_FACES, SCALE
+from emotion_detection.errors import EmotionError, FaceModelError
+from emotion_detection.face_model import cached_face_model, read_face_model
+from emotion_detection.faces import SIDE
 from emotion_detection.preprocess import MAX_PIXELS
 
 PREFIX = "EMOTION_"
@@ -66,7 +69,7 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, le=256)
     """Threads of ONNX Runtime for a request that has the server for itself; 0: as many as `workers`."""
     max_batch: int = Field(32, ge=1, le=1024)
-    """Most images that one worker takes at once."""
+    """Most images that one worker takes at once, and most faces in one run of the model."""
     queue_size: int = Field(256, ge=1)
     """Images that may wait for a worker; with more, requests are refused with 503."""
     max_images: int = Field(32, ge=1)
@@ -79,6 +82,14 @@ class Settings(BaseSettings):
     """Request bodies that are held in memory at a time, bytes; with more, requests are refused with 503."""
     max_pixels: int = Field(MAX_PIXELS, ge=1)
     """Largest image, pixels; larger ones are refused before they are decoded."""
+    face_model: Path | None = Field(default_factory=cached_face_model, validate_default=True)
+    """YuNet's file; by default the one that `emotion fetch-face-model` brought, else OpenCV's own cascade is used."""
+    face_side: int = Field(SIDE, ge=64, le=4096)
+    """Images are scaled down to this longer side, pixels, before faces are searched in them."""
+    face_scale: float = Field(SCALE, ge=0.5, le=2)
+    """Side of a crop, by the square root of the area of the face's box; should fit how the training images are cut."""
+    max_faces: int = Field(MAX_FACES, ge=1, le=1000)
+    """Most faces in the answer on one image; the smallest are left out."""
     head_seconds: float = Field(10.0, gt=0)
     """How long a client may take to send the head of a request."""
     body_seconds: float = Field(30.0, gt=0)
@@ -91,6 +102,16 @@ class Settings(BaseSettings):
     """Pause before loading a model is tried again; while the registry is away it grows up to `poll_seconds`."""
     drain_seconds: int = Field(30, ge=0)
     """How long requests in flight may take to end after SIGTERM."""
+
+    @field_validator("face_model")
+    @classmethod
+    def _face_model_is_the_known_one(cls, path: Path | None) -> Path | None:
+        try:
+            if path is not None:
+                read_face_model(path)
+        except FaceModelError as error:
+            raise ValueError(str(error)) from None
+        return path
 
     @model_validator(mode="after")
     def _images_fit_the_queue(self) -> Settings:

@@ -25,7 +25,7 @@ def start() -> Iterator[Callable[..., TestClient]]:
     with ExitStack() as stack:
 
         def start(ready: bool = True, **settings: object) -> TestClient:
-            app = create_app(Settings(retry_seconds=0.05, **settings))
+            app = create_app(Settings(retry_seconds=0.05, **({"face_model": None} | settings)))
             client = stack.enter_context(TestClient(app, raise_server_exceptions=False))
             if ready:
                 wait_until(lambda: client.get("/readyz").status_code == 200)

@@ -101,6 +101,18 @@ def test_a_job_may_have_any_number_of_crops(model: ServedModel, tiny: TinyBundle
     assert model.engine.runs == [(4, False)]
 
 
+def test_more_crops_than_a_run_may_have_are_several_runs(model: ServedModel, tiny: TinyBundle) -> None:
+    async def main() -> None:
+        async with started(max_batch=3) as (queue, start):
+            jobs = [partial(crops, model, 1, 2), partial(crops, model, *range(3, 8))]
+            found = await outcomes(queue, start, model, *jobs)
+            for seed, row in enumerate(np.concatenate(found), 1):
+                np.testing.assert_allclose(row, tiny.expected(encode(seed)), atol=1e-5)
+
+    asyncio.run(main())
+    assert model.engine.runs == [(3, False), (3, False), (1, False)]
+
+
 def test_a_job_without_any_crop_gets_an_empty_answer(model: ServedModel) -> None:
     async def main() -> None:
         async with started() as (queue, start):

@@ -11,13 +11,16 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 from pydantic import TypeAdapter
 
+from emotion_detection.crops import Cutter
 from emotion_detection.errors import EmotionError
+from emotion_detection.preprocess import decode
 from serving.answers import Answers
 from serving.problems import KINDS
 from serving.schemas import Detection, Problem
 from tests.serving.test_detect import assert_problem, with_png_size
 from tests.serving.tiny import LABELS, TinyBundle, encode
 
+WHOLE = Cutter(lambda _: []).cut(np.zeros((8, 8, 1), np.uint8), 8, "none")
 SCHEMA: TypeAdapter[Any] = TypeAdapter(Detection | list[Detection | Problem])
 
 
@@ -60,15 +63,14 @@ def test_each_bad_image_gets_its_own_problem_and_the_others_their_answers(
 def test_an_image_on_which_the_server_fails_is_a_problem_of_its_own(
     client: TestClient, tiny: TinyBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = client.app.state.context.slot.current().engine
-    crops, poison = engine.crops, encode(99)
+    poison = encode(99)
 
-    def fail_on_one(data: bytes, max_pixels: int) -> object:
+    def fail_on_one(data: bytes, channels: int, max_pixels: int) -> object:
         if data == poison:
             raise RuntimeError("a secret")
-        return crops(data, max_pixels)
+        return decode(data, channels, max_pixels)
 
-    monkeypatch.setattr(engine, "crops", fail_on_one)
+    monkeypatch.setattr("emotion_detection.crops.decode", fail_on_one)
     answer = post(client, encode(1), poison)
     assert_detection(answer.json()[0], tiny, encode(1))
     assert (answer.json()[1]["status"], answer.json()[1]["type"]) == (500, "urn:problem:internal-error")
@@ -115,14 +117,14 @@ def test_labels_with_odd_characters_come_out_as_they_are(client: TestClient, tin
     context = client.app.state.context
     model, odd = context.slot.current(), ("100 %", 'a"b\\', "höflich")
     object.__setattr__(model.bundle.info, "labels", odd)
-    _, text = Answers(model, context.metrics).detection(tiny.expected(encode()).astype(np.float32))
+    _, text = Answers(model, context.metrics).detection(WHOLE, tiny.expected(encode())[np.newaxis].astype(np.float32))
     assert tuple(Detection.model_validate_json(text).probabilities) == odd
 
 
 def test_numbers_survive_as_float32(client: TestClient) -> None:
     context = client.app.state.context
     row = np.array([1e-9, 0.3333333432674408, 1.0000001192092896], np.float32)
-    _, text = Answers(context.slot.current(), context.metrics).detection(row)
+    _, text = Answers(context.slot.current(), context.metrics).detection(WHOLE, row[np.newaxis])
     detection = Detection.model_validate_json(text)
     np.testing.assert_array_equal(np.array([*detection.probabilities.values()], np.float32), row)
     assert detection.confidence == 1
@@ -131,7 +133,7 @@ def test_numbers_survive_as_float32(client: TestClient) -> None:
 def test_what_is_no_number_is_no_answer(client: TestClient) -> None:
     context = client.app.state.context
     with pytest.raises(ArithmeticError):
-        Answers(context.slot.current(), context.metrics).detection(np.array([0.5, np.nan, 0.5], np.float32))
+        Answers(context.slot.current(), context.metrics).detection(WHOLE, np.array([[0.5, np.nan, 0.5]], np.float32))
 
 
 @pytest.mark.parametrize(
