@@ -6,7 +6,8 @@
 For each scenario, three contenders take turns: the limit (decoding and the model without HTTP, at its best batch size),
 this server with its limits and metrics on, and a plain endpoint with the same decoding and session. The figures are
 medians over the rounds; the load generator (wrk) runs on the same machine, and its share is not added to anybody's.
-Answers are checked to be equal first.
+Answers are checked to be equal first. On a machine that others use as well, requests/s are theirs as much as ours: the
+CPU seconds per 1,000 are what can be compared there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +48,7 @@ SCENARIOS = (
     Scenario("lenet", "48 x 48", (48, 48, 1), 32),
     Scenario("lenet", "48 x 48", (48, 48, 1), 1),
     Scenario("emotion_cnn", "1280 x 720", (1280, 720, 3), 8),
+    Scenario("lenet", "1280 x 720", (1280, 720, 3), 8),
 )
 
 
@@ -126,15 +128,15 @@ def main(
     require_wrk()
     headings = ("requests/s", "of the limit", "x plain", "p50 ms", "p99 ms", "CPU s per 1,000", "peak MiB", "ready s")
     table = Table("scenario", "", *headings)
-    chosen = [one for one in SCENARIOS if only in f"{one.model} {one.image} {one.connections}"]
+    scenarios = [replace(one, model=bundle.name) for one in SCENARIOS if one.model == "lenet"] if bundle else SCENARIOS
     with tempfile.TemporaryDirectory() as directory:
-        for scenario in chosen:
+        for scenario in scenarios:
+            if only not in f"{scenario.model} {scenario.image} {scenario.connections}":
+                continue
             where = bundle or Path(directory) / scenario.model
             if not where.exists():
                 export_untrained(scenario.model, where)
             compare(scenario, where, rounds, seconds, table)
-            if bundle and scenario.model == "lenet":
-                break
     Console(width=160).print(table)
 
 
