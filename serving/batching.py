@@ -122,9 +122,12 @@ class BatchQueue:
         """A round of its own, so that a thread which waits holds neither images nor a model that was replaced."""
         taken = self._take()
         self._busy.add(number)
-        for _, batch in groupby(taken, key=attrgetter("model")):
-            self._run(list(batch))
-        self._busy.discard(number)
+        batches = [list(batch) for _, batch in groupby(taken, key=attrgetter("model"))]
+        for batch in batches:
+            self._run(batch)
+        self._busy.discard(number)  # first: who has waited for this may be back at once, and finds everybody free
+        for batch in batches:
+            _hand_over(batch)
         return bool(taken)
 
     def _take(self) -> list[Job]:
@@ -149,8 +152,6 @@ class BatchQueue:
         except Exception as error:
             for job in ready:
                 job.outcome = error
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            batch[0].future.get_loop().call_soon_threadsafe(_deliver, batch)
 
     def _prepare(self, job: Job) -> None:
         start = time.perf_counter()
@@ -185,6 +186,11 @@ class BatchQueue:
         starts = range(0, len(images), self._max_batch)
         runs = [model.engine.predict(images[start : start + self._max_batch], alone) for start in starts]
         return runs[0] if len(runs) == 1 else np.concatenate(runs)
+
+
+def _hand_over(batch: list[Job]) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        batch[0].future.get_loop().call_soon_threadsafe(_deliver, batch)
 
 
 def _deliver(batch: list[Job]) -> None:
