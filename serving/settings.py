@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, CliSuppress, SettingsConfigDict
+from pydantic_settings import CliSuppress, SettingsConfigDict
 
 from emotion_detection.crops import MAX_FACES, SCALE
 from emotion_detection.errors import EmotionError, FaceModelError
 from emotion_detection.face_model import cached_face_model, read_face_model
 from emotion_detection.faces import SIDE
 from emotion_detection.preprocess import MAX_PIXELS
+from serving.safety import SafetySettings, is_loopback
 
 PREFIX = "EMOTION_"
 _TYPO = 0.75  # similarity from which an unknown name is taken for a misspelt one
@@ -31,7 +32,7 @@ class SettingsError(EmotionError):
     """An environment variable or option of the server has a wrong name or value."""
 
 
-class Settings(BaseSettings):
+class Settings(SafetySettings):
     """How the server runs."""
 
     model_config = SettingsConfigDict(
@@ -119,6 +120,15 @@ class Settings(BaseSettings):
             raise ValueError(f"max_images ({self.max_images}) must not exceed queue_size ({self.queue_size})")
         return self
 
+    @model_validator(mode="after")
+    def _strangers_need_a_key(self) -> Settings:
+        if not (self.needs_key or self.allow_anonymous or is_loopback(self.host)):
+            raise ValueError(
+                f"host {self.host} can be reached from other machines, and there are no API keys; make one with "
+                "`emotion keys new`, and name the file in api_keys_file, or let everybody in with allow_anonymous"
+            )
+        return self
+
     @property
     def worker_threads(self) -> int:
         """`workers`, with 0 resolved."""
@@ -148,8 +158,10 @@ def load_settings(arguments: Sequence[str] = ()) -> Settings:
             each, with what was found and what is expected.
     """
     _refuse_typos()
-    if any(argument.startswith("--webhook-secret") for argument in arguments):
-        raise SettingsError(f"--webhook-secret: every user of this machine could read it; set {PREFIX}WEBHOOK_SECRET")
+    for name in ("webhook-secret", "api-keys"):
+        if any(argument.partition("=")[0] == f"--{name}" for argument in arguments):
+            variable = PREFIX + name.replace("-", "_").upper()
+            raise SettingsError(f"--{name}: every user of this machine could read it; set {variable}")
     try:
         return Settings(_cli_parse_args=list(arguments))
     except ValidationError as error:
