@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from emotion_detection.cli import comparison, explain, import_hf, params, promotion, results, run, ui
+from emotion_detection.cli import comparison, explain, import_hf, keys, params, promotion, results, run, ui
 from emotion_detection.errors import reported
 
 
@@ -44,3 +44,4 @@ app.command()(promotion.trace)
 app.command()(results.runs)
 app.command()(explain.explain)
 app.command()(ui.ui)
+app.add_typer(keys.keys, name="keys")
