@@ -16,6 +16,7 @@
       RegistryError       MLflow cannot be reached, or has no such run, version or alias
       PromotionRefused    the gate said no
       FaceModelError      the file of the face detector is missing, altered or cannot be fetched
+      DetectionError      a server or a camera does not answer, or the command asks for what does not go together
 
 A user's mistake ends as one of these, never as a stack trace: the entry points run inside `reported()`.
 """
@@ -89,6 +90,10 @@ class PromotionRefused(EmotionError):
 
 class FaceModelError(EmotionError):
     """The file of the face detector is missing, altered or cannot be fetched."""
+
+
+class DetectionError(EmotionError):
+    """A server or a camera does not answer, or the command asks for what does not go together."""
 
 
 @contextmanager

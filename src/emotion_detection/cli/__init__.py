@@ -12,7 +12,20 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from emotion_detection.cli import comparison, explain, import_hf, keys, params, promotion, results, run, ui
+from emotion_detection.cli import (
+    comparison,
+    detect,
+    explain,
+    import_hf,
+    keys,
+    params,
+    promotion,
+    results,
+    run,
+    serve,
+    ui,
+    webcam,
+)
 from emotion_detection.errors import reported
 
 
@@ -43,5 +56,9 @@ app.command()(promotion.gate)
 app.command()(promotion.trace)
 app.command()(results.runs)
 app.command()(explain.explain)
+app.command()(detect.detect)
+app.command()(webcam.webcam)
+app.command(context_settings=serve.OPTIONS)(serve.serve)
+app.command(name="fetch-face-model")(detect.fetch_face_model)
 app.command()(ui.ui)
 app.add_typer(keys.keys, name="keys")
