@@ -14,13 +14,16 @@ PARAMS = $(foreach word,$(filter seed=% data.% validation.% training.% models.% 
 preset ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check serve ui lock setup clean
+.PHONY: help run zoo test check serve ui lock setup clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: $(VENV)/.train ## Retrain what changed, promote the best model through the gate, print the results
 	emotion run $(if $(preset),--preset $(preset)) $(PARAMS)
+
+zoo: $(VENV)/.train ## Train every architecture at small size and compare them; promotes nothing
+	emotion run --preset zoo --no-promote $(PARAMS)
 
 test: check $(SERVE_VENV)/.serve ## Static checks, then every test
 	pytest -n 2 --dist loadgroup $(TESTS)

@@ -1,0 +1,130 @@
+"""`make zoo` at its smallest: every architecture from drawn faces to a registered bundle that answers as Keras does.
+
+The stages run one after another in one process, which imports TensorFlow once; that DVC runs them is shown by
+test_whole_path.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from emotion_detection.artifacts import History, Registration, Report, read_record
+from emotion_detection.bundle import ModelBundle, read_bundle
+from emotion_detection.data.shards import Arrays, load_arrays
+from emotion_detection.inference import predict_logits
+from emotion_detection.models import architectures, load_model
+from emotion_detection.params import ModelParams, load_params
+from emotion_detection.params_edit import prepare_edit, read_preset
+from emotion_detection.stats import softmax
+from tests.clone import ROOT, Clone, clone_of_this_checkout
+
+ZOO = {name: ModelParams(**entry) for name, entry in read_preset("zoo", ROOT / "presets")["models"].items()}
+STAGES = """
+import importlib, sys, time
+from emotion_detection.backend import keras
+from emotion_detection.errors import reported
+
+def run(stage, *arguments):
+    sys.argv = [stage, *arguments]
+    module = importlib.import_module(f"pipeline.{stage}")
+    module.main(*arguments) if stage == "register" else module.main()
+
+with reported():
+    for stage in ("fingerprint", "ingest", "validate", "shards", "pictures"):
+        run(stage)
+    for model in MODELS:
+        for stage in ("train", "evaluate", "export", "register"):
+            run(stage, model)
+            print(stage, model, f"{time.process_time():.0f} s of CPU", file=sys.stderr)
+        keras.backend.clear_session()
+    run("compare")
+"""
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("zoo"), pytest.mark.timeout(1200)]
+each_model = pytest.mark.parametrize("name", ZOO)
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone in which all models of the preset have gone through the pipeline, on few images."""
+    clone = clone_of_this_checkout(tmp_path_factory.mktemp("zoo") / "clone")
+    few = {"data": {"synthetic": {"count": 160}, "shards": 1}, "evaluation": {"bootstrap": 100, "explained": 2, "mistakes": 6}}
+    short = {"models": {name: {"training": {"epochs": 1}} for name in ZOO}}
+    prepare_edit(clone.path / "params.yaml", [read_preset("zoo", ROOT / "presets"), few, short]).write()
+    clone.run(sys.executable, "-c", STAGES.replace("MODELS", repr(list(ZOO))))
+    return clone
+
+
+@pytest.fixture(scope="module")
+def test_images(zoo: Clone) -> Arrays:
+    return load_arrays(zoo.path / "data/shards", "test")
+
+
+def bundle_of(zoo: Clone, name: str) -> ModelBundle:
+    return read_bundle(zoo.path / "bundles" / name)
+
+
+def test_the_zoo_has_every_architecture(zoo: Clone) -> None:
+    assert {entry.architecture for entry in ZOO.values()} == set(architectures())
+    assert list(load_params(zoo.path / "params.yaml").models) == list(ZOO)
+
+
+@each_model
+def test_onnx_answers_as_the_trained_model_does(zoo: Clone, test_images: Arrays, name: str) -> None:
+    """Top class identical on the whole test split, probabilities within 1e-4, whatever the batch."""
+    model = load_model(ZOO[name].architecture, zoo.path / "models" / name / "model.keras")
+    temperature = read_record(zoo.path / "reports" / name / "metrics.json", Report).temperature
+    expected = softmax(predict_logits(model, test_images.images) / temperature)
+    session = ort.InferenceSession(bundle_of(zoo, name).model_path)
+    for batch in (1, 7, len(test_images.images)):
+        starts = range(0, len(test_images.images), batch)
+        parts = [session.run(None, {"image": test_images.images[start : start + batch]})[0] for start in starts]
+        answers = np.concatenate(parts)
+        assert np.abs(answers - expected).max() <= 1e-4, batch
+        np.testing.assert_array_equal(answers.argmax(axis=1), expected.argmax(axis=1))
+
+
+@each_model
+def test_the_model_survives_saving_and_loading(zoo: Clone, test_images: Arrays, name: str, tmp_path: Path) -> None:
+    """The file holds the weights of the best epoch, and saved and loaded again it answers the same to the bit."""
+    folder = zoo.path / "models" / name
+    report = read_record(zoo.path / "reports" / name / "metrics.json", Report)
+    history = read_record(folder / "history.json", History)
+    kept = history.metrics["val_accuracy"][history.best_epoch]
+    assert report.val.accuracy.value == pytest.approx(kept, abs=1.01 / report.val.images)  # a tie may fall either way
+    model = load_model(ZOO[name].architecture, folder / "model.keras")
+    model.save(tmp_path / "again.keras")
+    again = load_model(ZOO[name].architecture, tmp_path / "again.keras")
+    some = test_images.images[:8]
+    np.testing.assert_array_equal(predict_logits(again, some), predict_logits(model, some))
+
+
+@each_model
+def test_the_bundle_is_registered(zoo: Clone, name: str) -> None:
+    registration = read_record(zoo.path / f"registrations/{name}.json", Registration)
+    info = bundle_of(zoo, name).info
+    assert registration.bundle_sha256 == info.digest()
+    assert (info.model, info.architecture) == (name, ZOO[name].architecture)
+    assert info.metrics["parity"] <= 1e-4
+
+
+@each_model
+def test_fine_tuning_begins_where_it_is_asked_for(zoo: Clone, name: str) -> None:
+    history = read_record(zoo.path / "models" / name / "history.json", History)
+    asked = load_params(zoo.path / "params.yaml").training_of(name)
+    assert len(history.stages) == len(asked.finetuning)
+    assert len(history.metrics["loss"]) == asked.total_epochs
+
+
+def test_every_model_stands_in_the_comparison(zoo: Clone) -> None:
+    printed = json.loads(zoo.run("emotion", "compare", "--json").stdout)["models"]
+    assert set(printed) == set(ZOO)
+    page = (zoo.path / "comparison/index.html").read_text()
+    for name, model in printed.items():
+        assert name in page
+        assert model["flops"] > model["parameters"] > 0  # every weight is used at least once
