@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from emotion_detection.errors import reported
+from serving.catalogue import read_catalogue
 from serving.processes import serve
 from serving.settings import load_settings
 
@@ -16,6 +17,7 @@ def main() -> None:
     """Parse, build, serve."""
     with reported():
         settings = load_settings(sys.argv[1:])
+        read_catalogue(settings.catalogue)  # a mistake in it is told before anything starts
     serve(settings)
 
 

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
+from itertools import chain, repeat
+from weakref import WeakKeyDictionary
 
 from emotion_detection.crops import Crop, Cut
 from emotion_detection.prediction_ids import id_prefix, new_id
@@ -44,12 +47,13 @@ class Answers:
         self._end = f'"model":{reference.model_dump_json()}}}'
         self._counters, self._faces = metrics.prediction_counters(model), metrics.faces
 
-    def detection(self, cut: Cut, rows: Probabilities) -> tuple[str, str]:
+    def detection(self, cut: Cut, rows: Probabilities, heat: Sequence[str] = ()) -> tuple[str, str]:
         """Write one answer and count it.
 
         Args:
             cut: the n faces of one image.
             rows: float32 (n, K), in the same order.
+            heat: JSON of the heat maps of the first faces.
 
         Returns:
             Prediction id, and the JSON of a `Detection`.
@@ -57,15 +61,32 @@ class Answers:
         Raises:
             ArithmeticError: the model gave something else than finite numbers.
         """
-        values: list[list[float]] = rows.tolist()
-        if not math.isfinite(sum(map(sum, values))):
-            raise ArithmeticError(f"model {self._version} answered with {values}")
+        values = self._values(rows)
         emotions = [self._judge(row) for row in values]
-        faces = ",".join(map(_face, cut.crops, emotions))
+        faces = ",".join(map(_face, cut.crops, emotions, chain(heat, repeat(""))))
         self._faces.observe(cut)
         prediction_id = new_id(self._id_prefix)
         start = _ANSWER % (prediction_id, emotions[0] if emotions else _NOBODY, cut.width, cut.height, faces)
         return prediction_id, start + self._end
+
+    def count(self, rows: Probabilities) -> str:
+        """Count answers that are written elsewhere, float32 (n, K).
+
+        Returns:
+            Prediction id.
+
+        Raises:
+            ArithmeticError: as `detection`.
+        """
+        for row in self._values(rows):
+            self._judge(row)
+        return new_id(self._id_prefix)
+
+    def _values(self, rows: Probabilities) -> list[list[float]]:
+        values: list[list[float]] = rows.tolist()
+        if not math.isfinite(sum(map(sum, values))):
+            raise ArithmeticError(f"model {self._version} answered with {values}")
+        return values
 
     def _judge(self, row: list[float]) -> str:
         confidence = max(row)
@@ -75,9 +96,24 @@ class Answers:
         return self._emotion % (self._labels[best], confidence, *row)
 
 
-def _face(crop: Crop, emotion: str) -> str:
+def _face(crop: Crop, emotion: str, heat: str) -> str:
     (box, score, detector), quality = crop
     size, brightness, contrast, sharpness, reasons = quality
     found = "null" if score is None else f"{score:.6g}", f'"{detector}"' if detector else "null"
     judged = json.dumps(reasons) if reasons else "[]", "false" if reasons else "true"
-    return _FACE % (*box, *found, emotion, size, brightness, contrast, sharpness, *judged)
+    face = _FACE % (*box, *found, emotion, size, brightness, contrast, sharpness, *judged)
+    return f'{face[:-1]},"heatmap":{heat}}}' if heat else face
+
+
+class AnswerBook:
+    """The `Answers` of every model that still answers, made with the first of them."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._answers: WeakKeyDictionary[ServedModel, Answers] = WeakKeyDictionary()
+
+    def __call__(self, model: ServedModel) -> Answers:
+        answers = self._answers.get(model)
+        if answers is None:
+            answers = self._answers[model] = Answers(model, self._metrics)
+        return answers

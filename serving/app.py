@@ -17,18 +17,25 @@ import cv2
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from serving import problems, routes, webhooks
+from serving import explain, inference, problems, recommend, routes, stream, webhooks
+from serving.answers import AnswerBook
 from serving.batching import BatchQueue
+from serving.catalogue import read_catalogue
 from serving.context import Context
 from serving.detect import DetectPath
 from serving.faces import create_cutter
+from serving.heat import HeatMaps
 from serving.metrics import Metrics, MetricsMiddleware
 from serving.model import ModelSlot
+from serving.playlists import Playlists
 from serving.settings import Settings, load_settings
+from serving.uploads import Uploads
+from serving.waiting import WaitingRoom
 from serving.watcher import Watcher
 
 PATIENCE = 3.0
 """Seconds for which the port stays closed while the model is loaded; MLflow may take longer, or never answer."""
+ROUTERS = (routes.router, explain.router, stream.router, recommend.router, inference.router)
 DESCRIPTION = (
     "Emotions in images of faces. Every answer names the model, and through it the code and data, that gave it."
 )
@@ -43,15 +50,29 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     Raises:
         SettingsError: the environment has a wrong value.
         FaceModelError: the settings name a file that is not YuNet's.
+        CatalogueError: the catalogue of songs has a mistake.
     """
     settings = settings or load_settings()
     cv2.setNumThreads(1)  # the workers are the threads; more would stand in their way
-    routers = [routes.router, *([webhooks.router] if settings.webhook_secret and not settings.bundle else [])]
+    routers = [*ROUTERS, *([webhooks.router] if settings.webhook_secret and not settings.bundle else [])]
     metrics = Metrics(_documented_statuses(routers), problems.REASONS)
     queue = BatchQueue(metrics, settings.worker_threads, settings.queue_size, settings.max_batch)
     slot = ModelSlot()
     watcher = Watcher(settings, slot, metrics)
-    context = Context(settings, metrics, slot, queue, watcher, create_cutter(settings, metrics))
+    context = Context(
+        settings,
+        metrics,
+        slot,
+        queue,
+        watcher,
+        cutter=create_cutter(settings, metrics),
+        uploads=Uploads(settings),
+        room=WaitingRoom(settings.answer_seconds),
+        answers_of=AnswerBook(metrics),
+        heat=HeatMaps(metrics, settings.heat_queue_size),
+        streams=asyncio.Semaphore(settings.max_streams),
+        playlists=Playlists(read_catalogue(settings.catalogue)),
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -61,6 +82,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         yield
         watcher.stop()
         await asyncio.to_thread(queue.stop)
+        await asyncio.to_thread(context.heat.stop)
 
     app = FastAPI(title="Emotion detection", description=DESCRIPTION, version="0.1.0", lifespan=lifespan)
     app.state.context = context

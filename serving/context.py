@@ -5,21 +5,27 @@ The application holds it, not the modules, so that several can live side by side
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from starlette.requests import Request
 
 from emotion_detection.crops import Cutter
+from serving.answers import AnswerBook
 from serving.batching import BatchQueue
+from serving.heat import HeatMaps
 from serving.metrics import Metrics
 from serving.model import ModelSlot
+from serving.playlists import Playlists
 from serving.settings import Settings
+from serving.uploads import Uploads
+from serving.waiting import WaitingRoom
 from serving.watcher import Watcher
 
 
 @dataclass(frozen=True)
 class Context:
-    """One application's settings, metrics, model, workers and face detector."""
+    """One application's settings, metrics, model, workers, and what they all share."""
 
     settings: Settings
     metrics: Metrics
@@ -27,6 +33,13 @@ class Context:
     queue: BatchQueue
     watcher: Watcher
     cutter: Cutter
+    uploads: Uploads
+    room: WaitingRoom
+    answers_of: AnswerBook
+    heat: HeatMaps
+    streams: asyncio.Semaphore
+    """A place for each stream that may be open."""
+    playlists: Playlists
 
 
 def context_of(request: Request) -> Context:

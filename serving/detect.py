@@ -9,30 +9,33 @@ OpenAPI. A parameter of the query is a field of `schemas.DetectOptions`, from wh
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Sequence
 from functools import partial
+from typing import TypeVar
 from urllib.parse import parse_qsl
-from weakref import WeakKeyDictionary
 
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from emotion_detection.crops import Cut
 from emotion_detection.errors import ImageError
-from emotion_detection.preprocess import Pixels
 from serving.answers import Answers, Header
 from serving.batching import Outcome
 from serving.context import Context
 from serving.errors import InvalidRequest, RequestError
+from serving.heat import heat_json
+from serving.judging import Looking
 from serving.model import ServedModel
 from serving.problems import MEDIA_TYPE, headers_of, problem_of
-from serving.schemas import DetectOptions
-from serving.uploads import Uploads
-from serving.waiting import WaitingRoom
+from serving.schemas import DetectOptions, FaceOptions
 
 log = logging.getLogger(__name__)
 PATH = "/detect"
 _DEFAULTS = DetectOptions()
+MAX_EXPLAINED = 8
+"""Most faces of one image that get a heat map."""
+Options = TypeVar("Options", bound=FaceOptions)
 _JSON = (b"content-type", b"application/json")
 
 
@@ -53,36 +56,12 @@ class DetectPath:
             await self.app(scope, receive, send)
 
 
-class Looking:
-    """What a worker does with one image before the model sees it; keeps what was found."""
-
-    __slots__ = ("_context", "_image", "_info", "_options", "_uploads", "cut")
-
-    def __init__(
-        self, context: Context, uploads: Uploads, model: ServedModel, options: DetectOptions, image: bytes
-    ) -> None:
-        self._context, self._uploads, self._options, self._image = context, uploads, options, image
-        self._info = model.bundle.info
-        self.cut: Cut | None = None
-        """Once it has been called, its faces."""
-
-    def __call__(self) -> Pixels:
-        image, self._image = self._image, b""  # it is not held while the answer is waited for
-        self._uploads.check_image(image)
-        info, limit = self._info, self._context.settings.max_pixels
-        cut = self._context.cutter.cut_file(image, info.image_size, info.channels, self._options.faces, limit)
-        self.cut = cut
-        return cut.images
-
-
 class Detect:
     """The ASGI application behind `POST /detect`."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._uploads = Uploads(context.settings)
-        self._room = WaitingRoom(context.settings.answer_seconds)
-        self._answers: WeakKeyDictionary[ServedModel, Answers] = WeakKeyDictionary()
+        self._uploads = context.uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -96,25 +75,38 @@ class Detect:
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[list[Header], str]:
         model = self._context.slot.current()
-        answers = self._answers_of(model)
-        options = parse_options(scope["query_string"]) if scope["query_string"] else _DEFAULTS
+        answers = self._context.answers_of(model)
+        options = parse_options(scope["query_string"], DetectOptions) if scope["query_string"] else _DEFAULTS
         self._context.queue.check_room()
+        if options.explain:
+            self._context.heat.check_room()
         content_type, announced = _headers(scope)
         body = await self._uploads.receive(receive, content_type, announced)
         size = len(body)
         try:
             images = self._uploads.images(content_type, body)
             del body
-            looks = [Looking(self._context, self._uploads, model, options, image) for image in images]
+            if options.explain and len(images) > 1:
+                raise InvalidRequest("explain=true takes one image at a time")
+            looks = [Looking(self._context, model, options, image) for image in images]
             jobs = self._context.queue.submit(model, looks)
             del images  # each goes as soon as it is decoded
-            outcomes = await self._room.wait(jobs, receive)
+            outcomes = await self._context.room.wait(jobs, receive)
         finally:
             self._uploads.release(size)
         if len(outcomes) > 1:
             return [_JSON, *answers.headers], f"[{','.join(map(partial(self._item, answers), looks, outcomes))}]"
-        prediction_id, text = _detection(answers, looks[0], outcomes[0])
+        heat = await self._heat(model, looks[0], outcomes[0], receive) if options.explain else ()
+        prediction_id, text = _detection(answers, looks[0], outcomes[0], heat)
         return [_JSON, (b"x-prediction-id", prediction_id.encode()), *answers.headers], text
+
+    async def _heat(self, model: ServedModel, look: Looking, outcome: Outcome, receive: Receive) -> list[str]:
+        """Heat maps of the largest faces, as JSON, each of the emotion that is answered."""
+        if isinstance(outcome, Exception) or look.cut is None:
+            return []
+        images, targets = look.cut.images[:MAX_EXPLAINED], outcome[:MAX_EXPLAINED].argmax(axis=1)
+        maps = await self._context.heat.explain(self._context.room, model, images, targets, receive)
+        return [await asyncio.to_thread(heat_json, heat) for heat in maps]
 
     def _item(self, answers: Answers, look: Looking, outcome: Outcome) -> str:
         """One of several answers; what is wrong with one image is no matter of the others."""
@@ -136,15 +128,9 @@ class Detect:
         encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         return kind.status, encoded, problem.model_dump_json().encode()
 
-    def _answers_of(self, model: ServedModel) -> Answers:
-        answers = self._answers.get(model)
-        if answers is None:
-            answers = self._answers[model] = Answers(model, self._context.metrics)
-        return answers
 
-
-def parse_options(query: bytes) -> DetectOptions:
-    """Read the query of a request.
+def parse_options(query: bytes, kind: type[Options]) -> Options:
+    """Read the query of a request: the parameters that the fields of `kind` say.
 
     Raises:
         InvalidRequest: a parameter is unknown, repeated, or has a wrong value.
@@ -153,10 +139,10 @@ def parse_options(query: bytes) -> DetectOptions:
     if len(values := dict(pairs)) < len(pairs):
         raise InvalidRequest("the query has a parameter twice")
     try:
-        return DetectOptions.model_validate_strings(values)
+        return kind.model_validate_strings(values)
     except ValidationError as error:
         details = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        known = ", ".join(DetectOptions.model_fields) or "none"
+        known = ", ".join(kind.model_fields)
         raise InvalidRequest(f"query: {'; '.join(details)}; known parameters: {known}") from None
 
 
@@ -176,8 +162,8 @@ def _headers(scope: Scope) -> tuple[bytes, bytes]:
     return content_type, announced
 
 
-def _detection(answers: Answers, look: Looking, outcome: Outcome) -> tuple[str, str]:
+def _detection(answers: Answers, look: Looking, outcome: Outcome, heat: Sequence[str] = ()) -> tuple[str, str]:
     if isinstance(outcome, Exception):
         raise outcome
     assert look.cut is not None  # noqa: S101  (without it there would be no rows)
-    return answers.detection(look.cut, outcome)
+    return answers.detection(look.cut, outcome, heat)

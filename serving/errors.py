@@ -7,6 +7,9 @@
         MissingFile         a form without an image                       (HTTP 422)
         TooManyImages       more images than one request may have         (HTTP 413)
         InvalidTensor       no inference request, or tensors that do not fit (HTTP 400)
+        NoFace              nothing in the image to explain               (HTTP 422)
+        ForeignOrigin       a page from elsewhere opens a stream          (HTTP 403)
+        UpgradeRequired     a stream is asked for without a WebSocket     (HTTP 426)
         UnknownModel        another model or version than the served one  (HTTP 404)
         IncompleteBody      the client left while it sent the body        (HTTP 400, if anybody is there to read it)
         InvalidRequest      a parameter is unknown or has a wrong value   (HTTP 422)
@@ -46,6 +49,18 @@ class TooManyImages(RequestError):
 
 class InvalidTensor(RequestError):
     """The body is no request of the Open Inference Protocol, or its tensor is not what the model takes."""
+
+
+class NoFace(RequestError):
+    """No face was found in the image, so that there is nothing to explain."""
+
+
+class ForeignOrigin(RequestError):
+    """A page that was not served from here, and is not allowed to, opens a WebSocket."""
+
+
+class UpgradeRequired(RequestError):
+    """A WebSocket is spoken here."""
 
 
 class UnknownModel(RequestError):

@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.face_metrics import FaceMetrics
 from serving.loading_metrics import LoadingMetrics
 from serving.model import ServedModel
+from serving.stream_metrics import StreamMetrics
 
 LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 """Seconds."""
@@ -82,6 +83,7 @@ class Metrics:
         self._create_model_metrics()
         self.loading = LoadingMetrics(self.registry)
         self.faces = FaceMetrics(self.registry)
+        self.streams = StreamMetrics(self.registry)
         for route, statuses in (routes or {}).items():
             for status in statuses:
                 self.latency.labels(route, str(status))
@@ -134,13 +136,14 @@ class Metrics:
         stages = Histogram(
             "emotion_stage_duration_seconds",
             "Time that an image waits for a worker (queue), is decoded and cut (decode), of which it is searched for "
-            "faces (faces), and that a batch is in the model (inference)",
+            "faces (faces), that a batch is in the model (inference), and that a heat map takes (heat)",
             ["stage"],
             buckets=STAGE_BUCKETS,
             registry=self.registry,
         )
         self.queue_seconds, self.decode_seconds = stages.labels("queue"), stages.labels("decode")
         self.face_seconds, self.inference_seconds = stages.labels("faces"), stages.labels("inference")
+        self.heat_seconds = stages.labels("heat")
         self.queue_length = Gauge(
             "emotion_queue_length",
             "Images that wait for a worker",

@@ -25,11 +25,13 @@ from serving.context import context_of
 from serving.errors import (
     BadSignature,
     ClientGone,
+    ForeignOrigin,
     IncompleteBody,
     InvalidRequest,
     InvalidTensor,
     MalformedForm,
     MissingFile,
+    NoFace,
     NotReady,
     Overloaded,
     RequestError,
@@ -37,6 +39,7 @@ from serving.errors import (
     TooManyImages,
     UnknownModel,
     UnsupportedBody,
+    UpgradeRequired,
 )
 from serving.schemas import Problem
 from serving.settings import Settings
@@ -62,6 +65,9 @@ KINDS: Mapping[type[Exception], Kind] = {
     InvalidRequest: Kind(422, "invalid-request", "Invalid request"),
     ImageTooLarge: Kind(413, "image-too-large", "Image too large"),
     TooManyImages: Kind(413, "too-many-images", "Too many images"),
+    NoFace: Kind(422, "no-face", "No face"),
+    ForeignOrigin: Kind(403, "foreign-origin", "Foreign origin"),
+    UpgradeRequired: Kind(426, "upgrade-required", "Upgrade required"),
     UnknownModel: Kind(404, "unknown-model", "Unknown model"),
     InvalidTensor: Kind(400, "invalid-tensor", "Invalid tensor"),
     MalformedForm: Kind(400, "malformed-form", "Malformed form"),
@@ -100,7 +106,7 @@ def headers_of(kind: Kind, settings: Settings) -> dict[str, str]:
     if kind.status == 503:
         pause = max(1, round(settings.retry_seconds)) if kind is KINDS[NotReady] else SHORTLY
         return {"Retry-After": str(pause)}
-    return {}
+    return {"Upgrade": "websocket"} if kind.status == 426 else {}
 
 
 def documented(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:

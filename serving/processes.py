@@ -19,7 +19,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess
 
 from serving.app import create_app
-from serving.protocol import Protocol
+from serving.protocol import Protocol, StreamProtocol
 from serving.settings import Settings
 
 
@@ -32,6 +32,9 @@ def serve(settings: Settings) -> None:
         port=settings.port,
         loop="uvloop",
         http=partial(Protocol, head_seconds=settings.head_seconds, body_seconds=settings.body_seconds),  # type: ignore[arg-type]
+        ws=StreamProtocol,
+        ws_max_size=settings.max_frame_bytes,
+        ws_per_message_deflate=False,  # images are compressed already
         workers=settings.processes,
         access_log=False,  # it would hold the callers' addresses
         server_header=False,

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 LINGER = 1.0
 """Seconds for which an idle connection stays open after the server has been told to end."""
+
+_silenced = logging.getLogger("uvicorn.error.websockets")
+_silenced.setLevel(logging.WARNING)
 
 
 class _Corked:
@@ -41,6 +46,14 @@ class _Corked:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)
+
+
+class StreamProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket; uvicorn's, but that the log does not hold the addresses of those who open one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.logger = _silenced
 
 
 class Protocol(HttpToolsProtocol):

@@ -45,14 +45,14 @@ async def _current_model(request: Request) -> ServedModel:
 AppContext = Annotated[Context, Depends(_context)]
 CurrentModel = Annotated[ServedModel, Depends(_current_model)]
 
-_LINEAGE_HEADERS = {
+LINEAGE_HEADERS = {
     name: {"description": text, "schema": {"type": "string"}}
     for name, text in {
         "X-Prediction-Id": "`prediction_id`, where there is one answer",
         **{ModelReference.header(field): f"`model.{field}`" for field in ModelReference.model_fields},
     }.items()
 }
-_DETECT_ERRORS = (
+DETECT_ERRORS = (
     MalformedForm, ImageTooLarge, TooManyImages, NotAnImage, UnsupportedBody, BrokenImage, MissingFile,
     InvalidRequest, NotReady, Overloaded, TimedOut,
 )  # fmt: skip
@@ -61,7 +61,7 @@ _DETECT_ERRORS = (
 @router.post(
     PATH,
     summary="Detect the emotions of the faces in one image, or in several",
-    responses={200: {"headers": _LINEAGE_HEADERS}, **documented(*_DETECT_ERRORS)},
+    responses={200: {"headers": LINEAGE_HEADERS}, **documented(*DETECT_ERRORS)},
     openapi_extra={"requestBody": REQUEST_BODY},
 )
 async def detect(options: Annotated[DetectOptions, Query()]) -> Detection | list[Detection | Problem]:

@@ -43,6 +43,14 @@ _EXAMPLE_FACE: JsonDict = {
     },
 }
 
+_EXAMPLE_DETECTION: JsonDict = {
+    "prediction_id": "7-2c26b46b-01932c07-209f-7b5e-8d3c-5a0c9f1e7b42",
+    **_EXAMPLE_EMOTION,
+    "image": {"width": 1280, "height": 720},
+    "faces": [_EXAMPLE_FACE],
+    "model": _EXAMPLE_MODEL,
+}
+
 
 class Answer(BaseModel):
     """Immutable; the docstrings of the fields become their descriptions in OpenAPI."""
@@ -129,6 +137,8 @@ class FaceAnswer(Answer):
     probabilities: dict[str, float]
     """Calibrated probability of every emotion; they sum to 1."""
     quality: Quality
+    heatmap: list[list[float]] | None = None
+    """Where in the crop the reason for the label lies, 0 to 1, row by row; with `explain=true`, else absent."""
 
 
 class ImageSize(Answer):
@@ -141,19 +151,7 @@ class ImageSize(Answer):
 class Detection(Answer):
     """The emotions in one image; at the top level that of its largest face."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "prediction_id": "7-2c26b46b-01932c07-209f-7b5e-8d3c-5a0c9f1e7b42",
-                    **_EXAMPLE_EMOTION,
-                    "image": {"width": 1280, "height": 720},
-                    "faces": [_EXAMPLE_FACE],
-                    "model": _EXAMPLE_MODEL,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE_DETECTION]})
 
     prediction_id: str
     """Names this answer and says which model gave it: `emotion trace ID`. Also in the header X-Prediction-Id."""
@@ -181,8 +179,8 @@ class Problem(Answer):
     """What was wrong with this request, and what was expected."""
 
 
-class DetectOptions(BaseModel):
-    """Parameters in the query of `/detect`; an unknown one is an error."""
+class FaceOptions(BaseModel):
+    """Parameters in the query of all that takes images; an unknown one is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -190,6 +188,88 @@ class DetectOptions(BaseModel):
     """Which faces to judge. `none`: the whole image is one. `all`, `largest`: those that are found; there may be none.
     `auto`: as `all`, unless the image is a face that has been cut out already: neither side is longer than twice the
     model's input (it is not searched then), no face is found, or the largest, cut out, covers 60 % of it."""
+
+
+class DetectOptions(FaceOptions):
+    """Parameters in the query of `/detect`."""
+
+    explain: bool = False
+    """Whether faces, the eight largest, come with a heat map; for one image at a time."""
+
+
+class ExplainOptions(FaceOptions):
+    """Parameters in the query of `/explain`."""
+
+    target: str | None = Field(None, alias="class", max_length=100)
+    """The emotion to explain; the one that is answered if left out."""
+    format: Literal["png", "json"] = "png"
+    """A picture, or numbers."""
+    overlay: bool = True
+    """Whether the picture shows the face under the heat; without it, white is hot."""
+
+
+class Explanation(Answer):
+    """Why the model answers so."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "detection": _EXAMPLE_DETECTION,
+                    "explained": "happy",
+                    "method": "grad_cam",
+                    "heatmap": [[0.0, 0.12, 0.0], [0.2, 1.0, 0.31], [0.0, 0.4, 0.02]],
+                }
+            ]
+        }
+    )
+
+    detection: Detection
+    explained: str
+    """The emotion that the heat map is about."""
+    method: Literal["grad_cam", "attention_rollout", "occlusion"]
+    heatmap: list[list[float]]
+    """(S, S), what the model sees of the largest face: 0 to 1, row by row, with three decimals."""
+
+
+class RecommendOptions(BaseModel):
+    """Parameters in the query of `/recommend`; an unknown one is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    emotion: str = Field(max_length=100, examples=["happy"])
+    """One that the catalogue knows."""
+    session: str | None = Field(None, pattern="^[A-Za-z0-9_-]{1,64}$")
+    """Whose listening this is: a name of your own, or the one of an answer."""
+
+
+class Recommendation(Answer):
+    """A song."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "emotion": "happy",
+                    "title": "Ode to Joy",
+                    "artist": "Ludwig van Beethoven",
+                    "distance": 0.0,
+                    "session": "Zr0mC1kq0f2zq7yH1c9GvA",
+                    "left": 8,
+                }
+            ]
+        }
+    )
+
+    emotion: str
+    title: str
+    artist: str
+    distance: float
+    """How far its mood is from the emotion; 0 hits it."""
+    session: str
+    """To be named in the next request."""
+    left: int
+    """Songs for this emotion that the session has not heard yet; after 0 all come again."""
 
 
 class InputSpec(Answer):

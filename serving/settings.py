@@ -22,6 +22,7 @@ from emotion_detection.errors import EmotionError, FaceModelError
 from emotion_detection.face_model import cached_face_model, read_face_model
 from emotion_detection.faces import SIDE
 from emotion_detection.preprocess import MAX_PIXELS
+from serving.catalogue import SHIPPED
 from serving.safety import SafetySettings, is_loopback
 
 PREFIX = "EMOTION_"
@@ -91,6 +92,18 @@ class Settings(SafetySettings):
     """Side of a crop, by the square root of the area of the face's box; should fit how the training images are cut."""
     max_faces: int = Field(MAX_FACES, ge=1, le=1000)
     """Most faces in the answer on one image; the smallest are left out."""
+    heat_queue_size: int = Field(16, ge=1)
+    """Requests that may wait for heat maps; with more, they are refused with 503."""
+    max_streams: int = Field(64, ge=1)
+    """WebSockets of /stream that may be open at a time."""
+    max_frame_bytes: int = Field(2_000_000, ge=1)
+    """Largest frame of a stream, bytes."""
+    stream_rate: float = Field(60.0, gt=0)
+    """Frames that a stream may send per second, taken over ten seconds; most are dropped if they come that fast."""
+    stream_idle_seconds: float = Field(60.0, gt=0)
+    """A stream without a frame for so long is closed."""
+    catalogue: Path = SHIPPED
+    """Songs for /recommend: CSV with the fields title, artist, emotion, distance."""
     head_seconds: float = Field(10.0, gt=0)
     """How long a client may take to send the head of a request."""
     body_seconds: float = Field(30.0, gt=0)

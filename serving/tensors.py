@@ -229,7 +229,8 @@ def _base64_files(tensor: InferInput) -> list[bytes]:
 
 
 def _length_prefixed(tensor: InferInput, raw: bytes) -> list[bytes]:
-    files, place = [], 0
+    files: list[bytes] = []
+    place = 0
     while place < len(raw) and len(files) < tensor.shape[0]:
         start = place + 4
         place = start + int.from_bytes(raw[place:start], "little")

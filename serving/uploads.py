@@ -68,7 +68,14 @@ class Uploads:
             Overloaded: there is no memory for it now.
             IncompleteBody: the body did not arrive to its end (protocol.py limits the time).
         """
-        limit = self._limit(content_type)
+        return await self.receive_bytes(receive, announced, self._limit(content_type))
+
+    async def receive_bytes(self, receive: Receive, announced: bytes, limit: int) -> bytes:
+        """Receive a body of any kind, of at most `limit` bytes; `release` must follow.
+
+        Raises:
+            ImageTooLarge, Overloaded, IncompleteBody: as `receive`.
+        """
         _check_size(int(announced) if announced.isdigit() else 0, limit)
         chunks: list[bytes] = []
         try:
