@@ -54,9 +54,9 @@ class Server:
     ready_seconds: float
     """From its start."""
 
-    def post(self, image: bytes) -> dict[str, float]:
+    def post(self, image: bytes, query: str = "") -> dict[str, float]:
         """Probabilities by label."""
-        answer = httpx.post(f"{self.url}/detect", files={"file": ("face.jpg", image, "image/jpeg")}, timeout=60)
+        answer = httpx.post(f"{self.url}/detect{query}", files={"file": ("face.jpg", image, "image/jpeg")}, timeout=60)
         answer.raise_for_status()
         return dict(answer.json()["probabilities"])
 
@@ -70,17 +70,20 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
-    def under_load(self, form: Path, connections: int, seconds: int, pause_ms: float = 0) -> Load:
+    def under_load(
+        self, form: Path, connections: int, seconds: int, pause_ms: float = 0, query: str = ""
+    ) -> Load:
         """Post a form over and over.
 
         Args:
             pause_ms: of each connection between two requests; none: as fast as it goes.
+            query: of the URL, with its question mark.
         """
         variables = {"BODY": str(form), "CONTENT_TYPE": f"multipart/form-data; boundary={BOUNDARY}"}
         variables["PAUSE_MS"] = str(pause_ms)
         threads = "2" if pause_ms else "1"
         command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s"]
-        command += ["-s", str(Path(__file__).with_name("post.lua")), f"{self.url}/detect"]
+        command += ["-s", str(Path(__file__).with_name("post.lua")), f"{self.url}/detect{query}"]
         before = self.cpu_seconds()
         output = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True).stdout
         spent = self.cpu_seconds() - before

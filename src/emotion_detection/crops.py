@@ -177,8 +177,13 @@ def measure(face: Pixels, size: int) -> Quality:
         method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         grey = cv2.resize(grey, (QUALITY_SIDE, QUALITY_SIDE), interpolation=method)
     mean, deviation = cv2.meanStdDev(grey)
-    brightness, contrast = float(mean[0, 0]), float(deviation[0, 0])
-    sharpness = float(cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))[1][0, 0]) ** 2
+    brightness, contrast = mean.item(), deviation.item()
+    sharpness = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))[1].item() ** 2
+    reasons = _reasons(size, brightness, contrast, sharpness)
+    return Quality(size, brightness, contrast, sharpness, reasons)
+
+
+def _reasons(size: int, brightness: float, contrast: float, sharpness: float) -> tuple[Reason, ...]:
     checks: tuple[tuple[Reason, bool], ...] = (
         ("too_small", size < MIN_SIZE),
         ("too_dark", brightness < MIN_BRIGHTNESS),
@@ -186,4 +191,4 @@ def measure(face: Pixels, size: int) -> Quality:
         ("low_contrast", contrast < MIN_CONTRAST),
         ("blurred", sharpness < MIN_SHARPNESS),
     )
-    return Quality(size, brightness, contrast, sharpness, tuple(reason for reason, wrong in checks if wrong))
+    return tuple([reason for reason, wrong in checks if wrong])
