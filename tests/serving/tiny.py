@@ -15,11 +15,15 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from emotion_detection.bundle import (
+    EXPLAIN_FILE,
     GOLDEN_FILE,
+    HEAT_NAME,
     INPUT_NAME,
     MODEL_FILE,
     OUTPUT_NAME,
+    TARGET_NAME,
     BundleInfo,
+    Explanation,
     Lineage,
     file_sha256,
     write_bundle_info,
@@ -57,6 +61,7 @@ def write_bundle(
     softmax: bool = True,
     golden: bool = True,
     spread: float = 1.0,
+    explained: bool = False,
 ) -> TinyBundle:
     """Write a bundle.
 
@@ -64,6 +69,7 @@ def write_bundle(
         softmax: False: one that breaks the contract, since it answers with logits.
         golden: False: one from before there were golden faces.
         spread: of its weights; a large one gives answers that are more certain.
+        explained: with an explain.onnx, which answers `heat_of`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
@@ -88,6 +94,8 @@ def write_bundle(
     if golden:
         faces = random.integers(0, 256, (4, SIZE, SIZE, 1), np.uint8)
         write_golden(directory / GOLDEN_FILE, faces, bundle.answers(faces))
+    if explained:
+        _write_explanation(directory / EXPLAIN_FILE)
     info = BundleInfo(
         model="tiny",
         architecture="linear",
@@ -100,10 +108,43 @@ def write_bundle(
         metrics={"test_accuracy": 0.5},
         lineage=Lineage(commit="c0ffee", dirty=False, dvc_lock=None, data_hash="da7a", training_id="t1"),
         golden_tolerance=TOLERANCE if golden else None,
+        explanation=Explanation(method="grad_cam", layer="pixels") if explained else None,
         files={file.name: file_sha256(file) for file in sorted(directory.iterdir())},
     )
     write_bundle_info(directory, info)
     return bundle
+
+
+def _write_explanation(path: Path) -> None:
+    constants = {"one": np.array(1), "shape": np.array([-1, 1, 1]), "square": np.array([-1, SIZE, SIZE])}
+    nodes = [
+        helper.make_node("Add", [TARGET_NAME, "one"], ["number"]),
+        helper.make_node("Cast", ["number"], ["factor"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["factor", "shape"], ["factors"]),
+        helper.make_node("Cast", [INPUT_NAME], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["pixels", "square"], ["squares"]),
+        helper.make_node("Mul", ["squares", "factors"], ["product"]),
+        helper.make_node("Div", ["product", "most"], [HEAT_NAME]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "explain",
+        [
+            helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, ["N", SIZE, SIZE, 1]),
+            helper.make_tensor_value_info(TARGET_NAME, TensorProto.INT64, ["N"]),
+        ],
+        [helper.make_tensor_value_info(HEAT_NAME, TensorProto.FLOAT, ["N", SIZE, SIZE])],
+        [
+            *(numpy_helper.from_array(value.astype(np.int64), name) for name, value in constants.items()),
+            numpy_helper.from_array(np.array(255 * len(LABELS), np.float32), "most"),
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+def heat_of(data: bytes, target: int) -> NDArray[np.float64]:
+    """What a tiny bundle's explain.onnx answers for an encoded image, (S, S): the brighter, the hotter."""
+    return prepare(data, SIZE, 1)[:, :, 0] / 255 * (target + 1) / len(LABELS)
 
 
 def encode(
