@@ -17,14 +17,17 @@ import cv2
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from serving import explain, inference, problems, recommend, routes, stream, webhooks
+from serving import docs, explain, inference, problems, recommend, routes, stream, webhooks
+from serving.access import AccessMiddleware
 from serving.answers import AnswerBook
 from serving.batching import BatchQueue
 from serving.catalogue import read_catalogue
 from serving.context import Context
 from serving.detect import DetectPath
 from serving.faces import create_cutter
+from serving.gatekeeper import guard
 from serving.heat import HeatMaps
+from serving.logs import AccessLog
 from serving.metrics import Metrics, MetricsMiddleware
 from serving.model import ModelSlot
 from serving.playlists import Playlists
@@ -74,6 +77,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         playlists=Playlists(read_catalogue(settings.catalogue)),
     )
 
+    access_log = AccessLog(settings)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watcher.start()
@@ -82,14 +87,24 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         yield
         watcher.stop()
         await asyncio.to_thread(queue.stop)
+        access_log.flush()
         await asyncio.to_thread(context.heat.stop)
 
-    app = FastAPI(title="Emotion detection", description=DESCRIPTION, version="0.1.0", lifespan=lifespan)
+    app = FastAPI(
+        title="Emotion detection",
+        description=DESCRIPTION,
+        version="0.1.0",
+        lifespan=lifespan,
+        docs_url=None,  # docs.py
+        redoc_url=None,
+    )
     app.state.context = context
     app.add_middleware(DetectPath, context=context)
-    app.add_middleware(MetricsMiddleware, metrics=metrics)  # the last one added is the first one asked
+    guard(app, context)
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    app.add_middleware(AccessMiddleware, context=context, log=access_log)  # the last is the first one asked
     problems.install(app)
-    for router in routers:
+    for router in (docs.router, *routers):
         app.include_router(router)
     return app
 

@@ -13,6 +13,9 @@
         UnknownModel        another model or version than the served one  (HTTP 404)
         IncompleteBody      the client left while it sent the body        (HTTP 400, if anybody is there to read it)
         InvalidRequest      a parameter is unknown or has a wrong value   (HTTP 422)
+        Unauthorized        without a key, or with an unknown one         (HTTP 401)
+        RateLimited         too many requests by one caller               (HTTP 429)
+        UnknownHost         meant for another server                      (HTTP 421)
         BadSignature        a webhook that MLflow did not sign            (HTTP 401)
         ClientGone          the client left before its answer was there   (499, which nobody sees)
         NotReady            no model is loaded yet                        (HTTP 503)
@@ -73,6 +76,18 @@ class IncompleteBody(RequestError):
 
 class InvalidRequest(RequestError):
     """A parameter of the query is unknown or has a wrong value."""
+
+
+class Unauthorized(RequestError):
+    """No API key, or one that is unknown or over."""
+
+
+class RateLimited(RequestError):
+    """One caller has sent more requests than it may."""
+
+
+class UnknownHost(RequestError):
+    """The Host header names another server."""
 
 
 class BadSignature(RequestError):

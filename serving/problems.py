@@ -17,7 +17,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 
 from emotion_detection.errors import BrokenImage, ImageError, ImageTooLarge, NotAnImage
@@ -34,9 +34,12 @@ from serving.errors import (
     NoFace,
     NotReady,
     Overloaded,
+    RateLimited,
     RequestError,
     TimedOut,
     TooManyImages,
+    Unauthorized,
+    UnknownHost,
     UnknownModel,
     UnsupportedBody,
     UpgradeRequired,
@@ -72,6 +75,9 @@ KINDS: Mapping[type[Exception], Kind] = {
     InvalidTensor: Kind(400, "invalid-tensor", "Invalid tensor"),
     MalformedForm: Kind(400, "malformed-form", "Malformed form"),
     IncompleteBody: Kind(400, "incomplete-body", "Incomplete body"),
+    Unauthorized: Kind(401, "unauthorized", "Unauthorized"),
+    UnknownHost: Kind(421, "unknown-host", "Unknown host"),
+    RateLimited: Kind(429, "rate-limited", "Too many requests"),
     BadSignature: Kind(401, "bad-signature", "Bad signature"),
     ClientGone: Kind(499, "client-gone", "Client gone"),
     NotReady: Kind(503, "not-ready", "Not ready"),
@@ -90,7 +96,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ImageError, _answer_known)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(Exception, _answer_internal)
 
 
 def problem_of(error: Exception) -> tuple[Kind, Problem]:
@@ -103,6 +108,8 @@ def problem_of(error: Exception) -> tuple[Kind, Problem]:
 
 def headers_of(kind: Kind, settings: Settings) -> dict[str, str]:
     """Headers of an answer with a problem."""
+    if kind is KINDS[Unauthorized]:
+        return {"WWW-Authenticate": 'Bearer realm="emotion"'}
     if kind.status == 503:
         pause = max(1, round(settings.retry_seconds)) if kind is KINDS[NotReady] else SHORTLY
         return {"Retry-After": str(pause)}
@@ -125,7 +132,7 @@ def _problem(kind: Kind, detail: str) -> Problem:
     return Problem(type=f"urn:problem:{kind.slug}", title=kind.title, status=kind.status, detail=detail)
 
 
-def _response(request: Request, problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def _response(request: HTTPConnection, problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
     if request.url.path.startswith("/v2/") or request.url.path == "/v2":  # as the Open Inference Protocol says
         return JSONResponse({"error": problem.detail}, problem.status, headers)
     return JSONResponse(problem.model_dump(), problem.status, headers, MEDIA_TYPE)
@@ -136,10 +143,15 @@ def _count(request: Request, kind: Kind) -> None:
         context_of(request).metrics.reject(kind.slug)
 
 
-async def _answer_known(request: Request, error: Exception) -> JSONResponse:
+def refusal(request: HTTPConnection, error: Exception, settings: Settings) -> JSONResponse:
+    """The answer to a request, or to the beginning of a WebSocket, that ends with this error."""
     kind, problem = problem_of(error)
-    _count(request, kind)
-    return _response(request, problem, headers_of(kind, context_of(request).settings))
+    return _response(request, problem, headers_of(kind, settings))
+
+
+async def _answer_known(request: Request, error: Exception) -> JSONResponse:
+    _count(request, problem_of(error)[0])
+    return refusal(request, error, context_of(request).settings)
 
 
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:
@@ -156,8 +168,8 @@ async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
     return _response(request, _problem(KINDS[InvalidRequest], detail))
 
 
-async def _answer_internal(request: Request, error: Exception) -> JSONResponse:
-    # Starlette raises the error again after this, and uvicorn logs it with its trace.
+async def answer_internal(request: Request, error: Exception) -> JSONResponse:
+    """The answer where the server failed; access.py asks for it, and logs the failure."""
     kind, problem = problem_of(error)
     _count(request, kind)
     return _response(request, problem)

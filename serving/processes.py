@@ -7,7 +7,6 @@ with a model of its own; what they count, each writes to a directory, and whiche
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import sys
 import tempfile
@@ -19,12 +18,14 @@ from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.supervisors import Multiprocess
 
 from serving.app import create_app
+from serving.logs import configure
 from serving.protocol import Protocol, StreamProtocol
 from serving.settings import Settings
 
 
 def serve(settings: Settings) -> None:
     """Until SIGTERM or Ctrl-C."""
+    configure(settings)
     config = uvicorn.Config(
         partial(_application, settings),
         factory=True,
@@ -36,7 +37,8 @@ def serve(settings: Settings) -> None:
         ws_max_size=settings.max_frame_bytes,
         ws_per_message_deflate=False,  # images are compressed already
         workers=settings.processes,
-        access_log=False,  # it would hold the callers' addresses
+        log_config=None,  # logs.py configures uvicorn's as well
+        access_log=False,  # it would hold the callers' addresses; access.py logs requests
         server_header=False,
         proxy_headers=False,  # nor is there any other use for them here
         timeout_keep_alive=settings.keep_alive_seconds,
@@ -49,7 +51,7 @@ def serve(settings: Settings) -> None:
 
 
 def _application(settings: Settings) -> FastAPI:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(name)s: %(message)s")
+    configure(settings)  # again: this may be a process of its own
     # The event loop and the workers hand Python's lock to one another all the time; 5 ms is long to wait for it.
     sys.setswitchinterval(0.001)
     app = create_app(settings)

@@ -16,6 +16,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from serving.headers import SECURITY_HEADERS
+
 LINGER = 1.0
 """Seconds for which an idle connection stays open after the server has been told to end."""
 
@@ -126,7 +128,8 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, status: int, slug: str, title: str, detail: str) -> None:
         problem = {"type": f"urn:problem:{slug}", "title": title, "status": status, "detail": detail}
         body = json.dumps(problem).encode()
-        head = b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close"), *SECURITY_HEADERS]
+        head = b"".join(b"%s: %s\r\n" % header for header in headers) + b"content-length: %d\r\n\r\n" % len(body)
         self.transport.write(STATUS_LINE[status] + head + body)
         self.transport.close()
 

@@ -9,8 +9,11 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, CliImplicitFlag, CliSuppress, NoDecode, SettingsConfigDict
+
+from emotion_detection.api_keys import ApiKeyError
+from serving.keys import Keys
 
 
 def _split(value: object) -> object:
@@ -35,7 +38,7 @@ class SafetySettings(BaseSettings):
     """The same lines, from the environment only, with commas for line ends."""
     allow_anonymous: CliImplicitFlag[bool] = False
     """Listen on more than loopback although there are no keys: everybody who reaches the port may use the server."""
-    open_paths: Words = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/webhooks/mlflow")
+    open_paths: Words = ("/", "/static/*", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/webhooks/mlflow")
     """Paths that ask for no key; `/*` at the end stands for all below. Webhooks carry a signature of their own."""
     rate_limit: float = Field(0, ge=0)
     """Requests per second that one key, or without keys one address, may send for long; 0: any number."""
@@ -51,6 +54,23 @@ class SafetySettings(BaseSettings):
     """Log a line for each request: id, route, status, time, bytes, name of the key."""
     log_addresses: CliImplicitFlag[bool] = False
     """Also log the callers' addresses, which are personal data."""
+
+    @model_validator(mode="after")
+    def _keys_are_keys(self) -> SafetySettings:
+        try:
+            self.load_keys()
+        except ApiKeyError as error:
+            raise ValueError(f"API keys: {error}") from None
+        return self
+
+    def load_keys(self) -> Keys | None:
+        """The keys that are let in; none where everybody is.
+
+        Raises:
+            ApiKeyError: a line is none.
+        """
+        given = self.api_keys.get_secret_value() if self.api_keys else ""
+        return Keys(self.api_keys_file, given) if self.needs_key else None
 
     @property
     def needs_key(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -104,9 +105,18 @@ def test_a_client_that_leaves_early_is_counted_and_does_no_harm(server: Server, 
     assert "Traceback" not in server.log.read_text()
 
 
-def test_the_log_holds_neither_requests_nor_addresses(server: Server, bundle: TinyBundle) -> None:
+def test_the_log_has_a_line_for_each_request_without_address_query_or_unknown_path(
+    server: Server, bundle: TinyBundle
+) -> None:
     assert_answers(server, bundle)
-    assert "/detect" not in server.log.read_text()
+    httpx.get(f"{server.url}/somebody/by-name?secret=42", headers={"X-Request-Id": "mine-1"})
+    wait_until(lambda: "mine-1" in server.log.read_text())
+    text = server.log.read_text()
+    assert re.search(r"access: request=\S+ method=POST route=/detect status=200 ms=[\d.]+ bytes=\d+\n", text)
+    assert "request=mine-1 method=GET route=unmatched status=404" in text
+    for private in ("somebody", "secret", "address"):
+        assert private not in text
+    assert text.count("127.0.0.1") == 1  # where it listens
 
 
 def test_sigterm_lets_a_request_in_flight_end(bundle: TinyBundle, tmp_path: Path) -> None:
