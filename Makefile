@@ -5,6 +5,7 @@
 PYTHON ?= python3
 VENV := .venv
 SERVE_VENV := .venv-serve
+VENDOR := serving/static/vendor
 UV := $(VENV)/bin/uv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # a stage that compiles TensorFlow anew at every start loses seconds
@@ -14,7 +15,7 @@ PARAMS = $(foreach word,$(filter seed=% data.% validation.% training.% models.% 
 preset ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run zoo test check serve ui lock setup clean
+.PHONY: help run zoo test check serve web ui lock setup clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,7 +26,8 @@ run: $(VENV)/.train ## Retrain what changed, promote the best model through the 
 zoo: $(VENV)/.train ## Train every architecture at small size and compare them; promotes nothing
 	emotion run --preset zoo --no-promote $(PARAMS)
 
-test: check $(SERVE_VENV)/.serve ## Static checks, then every test
+test: check $(SERVE_VENV)/.serve web ## Static checks, then every test
+	@command -v chromium >/dev/null || apt-get install -y chromium || echo 'no chromium: the page is not tested' >&2
 	pytest -n 2 --dist loadgroup $(TESTS)
 
 check: $(VENV)/.dev ## Static checks only: format, lint, types, locks
@@ -33,13 +35,15 @@ check: $(VENV)/.dev ## Static checks only: format, lint, types, locks
 	ruff check .
 	mypy
 
-serve: $(SERVE_VENV)/.serve ## Serve the champion at http://127.0.0.1:8000
+serve: $(SERVE_VENV)/.serve web ## Serve the champion at http://127.0.0.1:8000
 	PYTHONPATH=src $(SERVE_VENV)/bin/python -m serving
+
+web: $(VENDOR)/.web ## ONNX Runtime for the page's switch "On this device"; without npm the page has no such switch
 
 ui: $(VENV)/.train ## MLflow's pages at http://127.0.0.1:5000
 	emotion ui
 
-setup: $(VENV)/.dev $(SERVE_VENV)/.serve ## Both environments, nothing else
+setup: $(VENV)/.dev $(SERVE_VENV)/.serve web ## Both environments, nothing else
 
 lock: $(UV) ## Compile requirements/*.in into hashed locks
 	for name in uv dev train serve; do \
@@ -49,7 +53,7 @@ lock: $(UV) ## Compile requirements/*.in into hashed locks
 	done
 
 clean: ## Remove environments and caches; what DVC and MLflow keep stays
-	rm -rf $(VENV) $(SERVE_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SERVE_VENV) $(VENDOR) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(UV): requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -73,3 +77,10 @@ $(SERVE_VENV)/.serve: requirements/serve.txt $(UV)
 	uv venv --quiet --clear --python $(VENV)/bin/python $(SERVE_VENV)
 	uv pip install --quiet --python $(SERVE_VENV) --require-hashes -r requirements/serve.txt
 	@touch $@
+
+$(VENDOR)/.web: requirements/web/package-lock.json
+	@mkdir -p $(VENDOR)
+	@command -v npm >/dev/null || { echo "no npm: the page cannot run models in the browser" >&2; exit 0; } && \
+	rm -rf $(VENDOR)/tmp && cp -r requirements/web $(VENDOR)/tmp && npm ci --silent --ignore-scripts --prefix $(VENDOR)/tmp && \
+	cp $(addprefix $(VENDOR)/tmp/node_modules/onnxruntime-web/dist/,ort.wasm.bundle.min.mjs ort-wasm-simd-threaded.wasm) $(VENDOR) && \
+	rm -r $(VENDOR)/tmp && touch $@

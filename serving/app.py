@@ -17,7 +17,7 @@ import cv2
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from serving import docs, explain, inference, problems, recommend, routes, stream, webhooks
+from serving import docs, explain, inference, page, problems, recommend, routes, stream, webhooks
 from serving.access import AccessMiddleware
 from serving.answers import AnswerBook
 from serving.batching import BatchQueue
@@ -57,7 +57,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or load_settings()
     cv2.setNumThreads(1)  # the workers are the threads; more would stand in their way
-    routers = [*ROUTERS, *([webhooks.router] if settings.webhook_secret and not settings.bundle else [])]
+    routers = [
+        *ROUTERS,
+        *page.routers(),
+        *([webhooks.router] if settings.webhook_secret and not settings.bundle else []),
+    ]
     metrics = Metrics(_documented_statuses(routers), problems.REASONS)
     queue = BatchQueue(metrics, settings.worker_threads, settings.queue_size, settings.max_batch)
     slot = ModelSlot()

@@ -38,7 +38,15 @@ class SafetySettings(BaseSettings):
     """The same lines, from the environment only, with commas for line ends."""
     allow_anonymous: CliImplicitFlag[bool] = False
     """Listen on more than loopback although there are no keys: everybody who reaches the port may use the server."""
-    open_paths: Words = ("/", "/static/*", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/webhooks/mlflow")
+    open_paths: Words = (
+        "/",
+        "/static/*",
+        "/healthz",
+        "/readyz",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/webhooks/mlflow",
+    )
     """Paths that ask for no key; `/*` at the end stands for all below. Webhooks carry a signature of their own."""
     rate_limit: float = Field(0, ge=0)
     """Requests per second that one key, or without keys one address, may send for long; 0: any number."""
