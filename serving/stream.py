@@ -109,19 +109,16 @@ class Stream:
         self._arrived = self._answered = 0
 
     async def run(self) -> Ending | None:
-        """Until one side ends it; what is to be told to the client, if it is still there.
-
-        Raises:
-            WebSocketDisconnect: it left while it was being answered.
-        """
-        reading, judging = asyncio.create_task(self._read()), asyncio.create_task(self._judge())
+        """Until one side ends it; what is to be told to the client, if it is still there."""
+        ending = None
         try:
-            await asyncio.wait({reading, judging}, return_when=asyncio.FIRST_COMPLETED)
-            return await (reading if reading.done() else judging)
-        finally:
-            reading.cancel()
-            judging.cancel()
-            await asyncio.gather(reading, judging, return_exceptions=True)
+            async with asyncio.TaskGroup() as tasks:
+                judging = tasks.create_task(self._judge())
+                ending = await self._read()
+                judging.cancel()
+        except* WebSocketDisconnect:  # it left while it was being answered
+            pass
+        return ending
 
     async def _read(self) -> Ending | None:
         idle = self._context.settings.stream_idle_seconds
