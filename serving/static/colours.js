@@ -13,4 +13,5 @@ export function colourOf(label) {
   return given.get(label);
 }
 
-export const percent = (value) => `${value >= 0.995 || value < 0.0005 ? Math.round(100 * value) : (100 * value).toPrecision(2)} %`;
+/** Two digits: 91 %, 4.2 %. */
+export const percent = (value) => `${value < 0.0995 ? (100 * value).toFixed(1) : Math.round(100 * value)} %`;

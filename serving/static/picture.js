@@ -57,7 +57,7 @@ export class Picture {
     context.roundRect(x, y, w, h, 8 * unit);
     context.stroke();
     const text = `${face.label} ${percent(face.confidence)}`;
-    context.font = `600 ${15 * unit}px system-ui, sans-serif`;
+    context.font = `600 ${14 * unit}px Inter, system-ui, sans-serif`;
     const width = context.measureText(text).width + 16 * unit;
     const left = Math.max(0, Math.min(x - context.lineWidth / 2, this.canvas.width - width));
     const top = y > 28 * unit ? y - 28 * unit : y + h + 4 * unit;
@@ -168,7 +168,7 @@ function heatPicture(heat) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(side, side);
   for (const [i, value] of heat.flat().entries())
-    image.data.set([250 - 40 * (1 - value), 60 + 150 * (1 - value), 40 + 20 * value, 190 * value ** 0.8], 4 * i);
+    image.data.set([235 + 20 * value, 70 + 165 * value ** 2, 40 + 60 * value ** 2, 225 * value], 4 * i);
   context.putImageData(image, 0, 0);
   return canvas;
 }
