@@ -104,7 +104,7 @@ def score(heat: Heat, masks: Mask) -> Score:
 
 def explained(model: keras.Model, images: NDArray[np.uint8], method: str) -> tuple[str, Heat]:
     """Name of the method, and heat maps for the model's answers."""
-    answers, inside = model.predict(images, batch_size=128, verbose=0).argmax(axis=1), explainer(model)
+    answers, inside = np.asarray(model(images, training=False)).argmax(axis=1), explainer(model)
     if method == "occlusion" or inside is None:
         return "occlusion", occlusion(predictor(model, 1.0), images, answers)
     return inside.method, inside(images, answers)
