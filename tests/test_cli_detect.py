@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from emotion_detection.annotation import annotate
+from emotion_detection.api_keys import create_key
 from emotion_detection.bundle import read_bundle
 from emotion_detection.cli.detect import find_files
 from emotion_detection.detection import LocalDetector
@@ -165,6 +166,20 @@ def test_what_cannot_work_is_said_at_once(bundle: str) -> None:
 def test_a_server_of_another_kind_is_said(bundle: str, server: tuple[Server, TinyBundle]) -> None:
     assert bundle
     assert "/nothing/detect: status 404" in fail("detect", "many.png", "--server", f"{server[0].url}/nothing")
+
+
+def test_a_server_with_keys_and_limits_is_asked_as_it_wishes(
+    bundle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, kept = create_key("tests")
+    Path("keys").write_text(f"{kept}\n")
+    options = ("--bundle", bundle, "--api-keys-file", "keys", "--rate-limit", "5", "--rate-burst", "1")
+    with running(tmp_path, *options) as process:
+        wait_until(lambda: process.get("/healthz").status_code == 200)
+        assert "status 401" in fail("detect", "many.png", "--server", process.url)
+        monkeypatch.setenv("EMOTION_SERVER_KEY", key)
+        wait_until(lambda: emotion("detect", "many.png", "--server", process.url).exit_code == 0)
+        assert len(as_json("detect", "many.png", "trip", "--server", process.url)) == 3
 
 
 @pytest.fixture

@@ -70,9 +70,7 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
-    def under_load(
-        self, form: Path, connections: int, seconds: int, pause_ms: float = 0, query: str = ""
-    ) -> Load:
+    def under_load(self, form: Path, connections: int, seconds: int, pause_ms: float = 0, query: str = "") -> Load:
         """Post a form over and over.
 
         Args:

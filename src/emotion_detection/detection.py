@@ -8,6 +8,7 @@ detector.frame(pixels, "all")      -> the same for a frame of a video
 
 from __future__ import annotations
 
+import os
 from typing import Any, Protocol
 
 import cv2
@@ -22,7 +23,9 @@ from emotion_detection.faces import FaceFinder
 from emotion_detection.preprocess import Pixels
 
 Record = dict[str, Any]
+KEY_VARIABLE = "EMOTION_SERVER_KEY"
 _SECONDS = 60
+_BUSY, _TRIES = (429, 503), 5
 _OF_IMAGES = (413, 415, 422)
 """Statuses that say something about the image, not about the server."""
 
@@ -83,20 +86,28 @@ class LocalDetector:
 
 
 class ServerDetector:
-    """Asks a server."""
+    """Asks a server; waits where it says that there is too much to do (429 and 503 with Retry-After)."""
 
     def __init__(self, url: str) -> None:
         """Args:
-        url: of the server, without `/detect`.
+        url: of the server, without `/detect`. Its API key, where it wants one, is in EMOTION_SERVER_KEY.
         """
         import requests  # noqa: PLC0415  (a bundle in this process needs no HTTP)
+        from requests.adapters import HTTPAdapter  # noqa: PLC0415
+        from urllib3 import Retry  # noqa: PLC0415
 
         self._url, self._session = f"{url.rstrip('/')}/detect", requests.Session()
+        busy = Retry(_TRIES, connect=0, read=0, status_forcelist=_BUSY, allowed_methods=None, raise_on_status=False)
+        self._session.mount(self._url, HTTPAdapter(max_retries=busy))
+        self._session.headers["Content-Type"] = "application/octet-stream"
+        if key := os.environ.get(KEY_VARIABLE):
+            self._session.headers["X-API-Key"] = key
 
     def file(self, data: bytes, how: How) -> Record:
-        headers = {"Content-Type": "application/octet-stream"}
         try:
-            answer = self._session.post(self._url, params={"faces": how}, data=data, headers=headers, timeout=_SECONDS)
+            answer = self._session.post(
+                self._url, params={"faces": how}, data=data, timeout=_SECONDS, allow_redirects=False
+            )
             content = answer.json()
         except OSError as error:  # the base of all that requests raises, answers that are no JSON among it
             raise DetectionError(
