@@ -134,11 +134,14 @@ def copy_project(template: Path, target: Path) -> Path:
 
 
 @contextmanager
-def mlflow_server(directory: Path, empty_database: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A real server with its own database and artifacts: its URL and its process."""
+def mlflow_server(
+    directory: Path, empty_database: Path, port: int | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A real server: its URL and its process. It goes on with the database and the artifacts of its directory."""
     directory.mkdir(parents=True, exist_ok=True)
-    shutil.copy(empty_database, directory / "mlflow.db")
-    port = free_port()
+    if not (directory / "mlflow.db").exists():
+        shutil.copy(empty_database, directory / "mlflow.db")
+    port = port or free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--allowed-hosts", "127.0.0.1:*", "--backend-store-uri", f"sqlite:///{directory / 'mlflow.db'}"]
     command += ["--artifacts-destination", str(directory / "files")]

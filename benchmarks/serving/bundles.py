@@ -18,15 +18,22 @@ SIZE = 48
 def export_untrained(architecture: str, directory: Path) -> None:
     """Write a verified bundle for 48 x 48 grey images; takes TensorFlow a few seconds."""
     from emotion_detection.artifacts import DatasetInfo, Report  # noqa: PLC0415  (they import TensorFlow)
-    from emotion_detection.bundle import MODEL_FILE, BundleInfo, Lineage, file_sha256, write_bundle_info  # noqa: PLC0415
-    from emotion_detection.export import convert  # noqa: PLC0415
+    from emotion_detection.bundle import (  # noqa: PLC0415
+        GOLDEN_FILE, MODEL_FILE, BundleInfo, Lineage, file_sha256, write_bundle_info,
+    )  # fmt: skip
+    from emotion_detection.export import convert, golden_faces  # noqa: PLC0415
+    from emotion_detection.golden import TOLERANCE, write_golden  # noqa: PLC0415
+    from emotion_detection.inference import predict_logits  # noqa: PLC0415
     from emotion_detection.models import InputSpec, build_model  # noqa: PLC0415
+    from emotion_detection.stats import softmax  # noqa: PLC0415
 
     model = build_model(architecture, InputSpec(SIZE, 1, len(LABELS)), {})
     report = Report.model_construct(model=architecture, temperature=1.0)
     graph = convert(model, DatasetInfo.model_construct(labels=LABELS), report, opset=18)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MODEL_FILE).write_bytes(graph.SerializeToString(deterministic=True))
+    faces = golden_faces(SIZE, 1)
+    write_golden(directory / GOLDEN_FILE, faces, softmax(predict_logits(model, faces)))
     content = BundleInfo(
         model=architecture,
         architecture=architecture,
@@ -38,7 +45,8 @@ def export_untrained(architecture: str, directory: Path) -> None:
         reference_shares=dict.fromkeys(LABELS, 1 / len(LABELS)),
         metrics={},
         lineage=Lineage(commit=None, dirty=False, dvc_lock=None, data_hash="none", training_id="none"),
-        files={MODEL_FILE: file_sha256(directory / MODEL_FILE)},
+        golden_tolerance=TOLERANCE,
+        files={file.name: file_sha256(file) for file in sorted(directory.iterdir())},
     )
     write_bundle_info(directory, content)
 

@@ -105,19 +105,20 @@ def require_wrk() -> None:
 def ours(bundle: Path, **settings: object) -> Iterator[Server]:
     """`python -m serving --bundle BUNDLE`."""
     options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    with _running("-m", "serving", "--bundle", str(bundle.resolve()), *options, "--port") as server:
+    with running("-m", "serving", "--bundle", str(bundle.resolve()), *options, "--port") as server:
         yield server
 
 
 @contextmanager
 def plain(bundle: Path) -> Iterator[Server]:
     """`benchmarks.serving.plain`."""
-    with _running("-m", "benchmarks.serving.plain", str(bundle.resolve())) as server:
+    with running("-m", "benchmarks.serving.plain", str(bundle.resolve())) as server:
         yield server
 
 
 @contextmanager
-def _running(*arguments: str) -> Iterator[Server]:
+def running(*arguments: str, ready: str = "/readyz") -> Iterator[Server]:
+    """`python ARGUMENTS PORT`, once it answers to the path `ready`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -129,7 +130,7 @@ def _running(*arguments: str) -> Iterator[Server]:
     )
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait(url, process)
+        _wait(url + ready, process)
         yield Server(psutil.Process(process.pid), url, time.perf_counter() - start)
     finally:
         process.terminate()
@@ -139,7 +140,7 @@ def _running(*arguments: str) -> Iterator[Server]:
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
     while process.poll() is None:
         try:
-            if httpx.get(f"{url}/readyz").status_code == 200:
+            if httpx.get(url).status_code == 200:
                 return
         except httpx.TransportError:
             pass

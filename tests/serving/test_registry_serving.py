@@ -6,26 +6,17 @@ import sys
 from pathlib import Path
 
 import httpx
-import mlflow
 import numpy as np
 import pytest
 
-from emotion_detection.bundle import read_bundle
 from emotion_detection.registry import Registry
 from tests.clone import free_port
 from tests.serving.processes import ROOT, Server, running
+from tests.serving.registered import register
 from tests.serving.tiny import LABELS, TinyBundle, encode, wait_until, write_bundle
 
 SLIM = ROOT / ".venv-serve" / "bin" / "python"
 pytestmark = pytest.mark.slow
-
-
-def register(uri: str, bundle: TinyBundle, model: str) -> str:
-    """Register a bundle; its version."""
-    client = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
-    experiment = client.create_experiment(f"{model}-{bundle.directory.name}")
-    run = client.create_run(experiment).info.run_id
-    return Registry(model, uri).register(read_bundle(bundle.directory), run).version
 
 
 def assert_answers(server: Server, bundle: TinyBundle, version: str) -> None:

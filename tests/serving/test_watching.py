@@ -1,0 +1,331 @@
+"""The alias moves: what is swapped in, what is refused, what stays on disk. Against a real registry in sqlite."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from emotion_detection import versions
+from emotion_detection.bundle import BUNDLE_FILE, GOLDEN_FILE, MODEL_FILE, read_bundle
+from emotion_detection.registry import Registry
+from serving.app import create_app
+from serving.cache import BundleCache
+from serving.settings import Settings, SettingsError, load_settings
+from serving.webhooks import MAX_BYTES
+from tests.serving.registered import promote, register, with_foreign_golden_faces
+from tests.serving.test_metrics import value
+from tests.serving.tiny import LABELS, TinyBundle, encode, wait_until, write_bundle
+
+MODEL = "watched"
+FILES = (BUNDLE_FILE, MODEL_FILE, GOLDEN_FILE)
+SECRET = "not a secret"
+
+
+@contextmanager
+def serving(**settings: object) -> Iterator[TestClient]:
+    """An application that follows the champion."""
+    usual = {"model": MODEL, "retry_seconds": 0.05, "poll_seconds": 0.05, "face_model": None, "cache": Path("cache")}
+    with TestClient(create_app(Settings(**(usual | settings)))) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        yield client
+
+
+@pytest.fixture
+def bundles(sqlite_uri: str, tmp_path: Path) -> list[TinyBundle]:
+    """Versions 1 (the champion) and 2."""
+    found = [write_bundle(tmp_path / str(seed), seed, spread=9) for seed in (1, 2)]
+    for bundle in found:
+        register(sqlite_uri, bundle, MODEL)
+    promote(sqlite_uri, MODEL, "1")
+    return found
+
+
+@pytest.fixture
+def downloads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is downloaded from now on."""
+    found: list[str] = []
+    honest = versions.download_artifacts
+
+    def download(source: str, **options: str) -> str:
+        found.append(source)
+        return honest(source, **options)
+
+    monkeypatch.setattr(versions, "download_artifacts", download)
+    return found
+
+
+def answers(client: TestClient, bundle: TinyBundle, version: str) -> bool:
+    """Whether a version answers now; fails where an answer is not of the version that it names."""
+    data = encode(3)
+    answer = client.post("/detect", files={"file": data})
+    body = answer.json()
+    assert answer.headers["X-Model-Version"] == body["model"]["version"]
+    if body["model"]["version"] != version:
+        return False
+    assert body["prediction_id"].startswith(f"{version}-{body['model']['bundle_sha256'][:8]}-")
+    found = [body["probabilities"][label] for label in LABELS]
+    np.testing.assert_allclose(found, bundle.expected(data), atol=1e-5)
+    return True
+
+
+def detail(client: TestClient) -> str:
+    answer = client.get("/readyz")
+    assert answer.status_code == 200
+    return str(answer.json()["detail"] or "")
+
+
+def files_of(uri: str, version: str) -> Path:
+    """Where the registry keeps the bundle of a version."""
+    return Path(Registry(MODEL, uri).resolve(version).source.removeprefix("file://"))
+
+
+def polls(client: TestClient, result: str) -> float:
+    return value(client, "emotion_registry_polls_total", result=result)
+
+
+def wait_for_polls(client: TestClient, result: str, more: int) -> None:
+    enough = polls(client, result) + more
+    wait_until(lambda: polls(client, result) >= enough)
+
+
+def test_a_moved_alias_is_followed_and_the_old_model_is_freed(sqlite_uri: str, bundles: list[TinyBundle]) -> None:
+    with serving() as client:
+        assert answers(client, bundles[0], "1")
+        assert client.post("/detect?explain=true", files={"file": encode(3)}).status_code == 200
+        slot = client.app.state.context.slot
+        old = weakref.ref(slot.current()), weakref.ref(slot.current().engine)
+        since = value(client, "emotion_model_since_timestamp_seconds")
+        promote(sqlite_uri, MODEL, "2")
+        wait_until(lambda: client.get("/readyz").json()["version"] == "2")
+        wait_until(lambda: [reference() for reference in old] == [None, None], seconds=10)
+        assert answers(client, bundles[1], "2")
+        assert client.get("/model").json()["run_id"] == Registry(MODEL, sqlite_uri).resolve("2").run_id
+        assert value(client, "emotion_model_swaps_total") == polls(client, "swapped") - 1 == 1
+        assert value(client, "emotion_model_since_timestamp_seconds") > since
+        wait_for_polls(client, "unchanged", 2)
+
+
+def test_a_rollback_shows_in_the_answers(sqlite_uri: str, bundles: list[TinyBundle], downloads: list[str]) -> None:
+    promote(sqlite_uri, MODEL, "2")
+    with serving() as client:
+        assert answers(client, bundles[1], "2")
+        Registry(MODEL, sqlite_uri).rollback()
+        wait_until(lambda: answers(client, bundles[0], "1"))
+        assert len(downloads) == 2
+        promote(sqlite_uri, MODEL, "2")
+        wait_until(lambda: answers(client, bundles[1], "2"))
+        assert len(downloads) == 2  # both are in the cache
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_version_with_a_damaged_file_is_refused_and_fetched_once(
+    sqlite_uri: str, bundles: list[TinyBundle], downloads: list[str], name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = files_of(sqlite_uri, "2") / name
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] + b"!" + whole[len(whole) // 2 + 1 :])
+    with serving() as client:
+        promote(sqlite_uri, MODEL, "2")
+        wait_until(lambda: "version 2 is refused" in detail(client))
+        assert name in detail(client)
+        wait_for_polls(client, "refused", 3)
+        assert answers(client, bundles[0], "1")
+        assert value(client, "emotion_model_load_failures_total", reason="bundle") == 1
+        assert len(downloads) == 2
+        assert caplog.text.count("version 1 answers on: version 2 is refused") == 1
+        assert value(client, "emotion_registry_up") == 1
+
+        promote(sqlite_uri, MODEL, "1")
+        wait_until(lambda: detail(client) == "")
+        file.write_bytes(whole)
+        promote(sqlite_uri, MODEL, "2")
+        wait_until(lambda: answers(client, bundles[1], "2"))
+
+
+def test_a_version_without_a_file_is_refused(sqlite_uri: str, bundles: list[TinyBundle]) -> None:
+    (files_of(sqlite_uri, "2") / MODEL_FILE).unlink()
+    with serving() as client:
+        promote(sqlite_uri, MODEL, "2")
+        wait_until(lambda: "version 2 is refused" in detail(client))
+        assert answers(client, bundles[0], "1")
+
+
+def test_a_version_that_answers_the_golden_faces_otherwise_is_refused(
+    sqlite_uri: str, bundles: list[TinyBundle], tmp_path: Path
+) -> None:
+    version = register(sqlite_uri, with_foreign_golden_faces(tmp_path / "8"), MODEL)
+    with serving() as client:
+        promote(sqlite_uri, MODEL, version)
+        wait_until(lambda: "golden faces differ" in detail(client))
+        assert answers(client, bundles[0], "1")
+        assert value(client, "emotion_model_load_failures_total", reason="golden") == 1
+
+
+def test_a_bundle_from_before_golden_faces_is_served_with_a_line_in_the_log(
+    start: Callable[..., TestClient], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    start(bundle=write_bundle(tmp_path / "old", golden=False).directory)
+    assert caplog.text.count("has no golden faces") == 1
+
+
+def test_no_champion_any_more_leaves_the_model_and_says_so(sqlite_uri: str, bundles: list[TinyBundle]) -> None:
+    import mlflow
+
+    with serving() as client:
+        mlflow.MlflowClient(sqlite_uri, sqlite_uri).delete_registered_model_alias(MODEL, "champion")
+        wait_until(lambda: "has no alias 'champion'" in detail(client))
+        assert answers(client, bundles[0], "1")
+        assert value(client, "emotion_registry_up") == 0
+        promote(sqlite_uri, MODEL, "1")
+        wait_until(lambda: detail(client) == "")
+        assert value(client, "emotion_registry_up") == 1
+
+
+@pytest.mark.parametrize("name", [*(f"1/{name}" for name in FILES), "champion.json"])
+def test_a_damaged_cache_is_noticed_and_fetched_anew(bundles: list[TinyBundle], name: str) -> None:
+    with serving() as client:
+        assert answers(client, bundles[0], "1")
+    file = Path("cache", MODEL, name)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with serving() as client:
+        assert answers(client, bundles[0], "1")
+        assert value(client, "emotion_model_load_failures_total", reason="cache") == 1
+    assert file.read_bytes() == whole
+
+
+def test_the_cache_is_of_no_use_where_it_cannot_be_written(
+    sqlite_uri: str, bundles: list[TinyBundle], caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving() as client:
+        directory = Path("cache", MODEL)
+        directory.rename("elsewhere")
+        directory.write_text("a file")
+        promote(sqlite_uri, MODEL, "2")
+        wait_until(lambda: "cannot be written" in detail(client))
+        assert answers(client, bundles[0], "1")
+        assert value(client, "emotion_model_load_failures_total", reason="cache") >= 1
+        directory.unlink()
+        wait_until(lambda: answers(client, bundles[1], "2"))
+    assert "Traceback" not in caplog.text
+
+
+def test_the_cache_keeps_the_last_few_versions_and_no_leftovers(
+    sqlite_uri: str, bundles: list[TinyBundle], tmp_path: Path
+) -> None:
+    assert len(bundles) == 2
+    later = [register(sqlite_uri, write_bundle(tmp_path / str(seed), seed), MODEL) for seed in (3, 4)]
+    with serving(cache_versions=2) as client:
+        leftover = Path("cache", MODEL, ".7.killed")
+        leftover.mkdir()
+        for version in ("2", *later):
+            promote(sqlite_uri, MODEL, version)
+            wait_until(lambda: client.get("/readyz").json()["version"] == version)  # noqa: B023
+    kept = {path.name for path in Path("cache", MODEL).iterdir() if path.is_dir()}
+    assert kept == {"3", "4"}
+
+
+def test_the_cache_of_another_registry_is_left_alone(
+    bundles: list[TinyBundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(model=MODEL, cache=Path("cache"))
+    with serving() as client:
+        assert answers(client, bundles[0], "1")
+        wait_until(lambda: BundleCache(settings).last_good() is not None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://name:password@elsewhere:5000")
+    assert BundleCache(settings).last_good() is None
+    BundleCache(settings).remember("1", None, read_bundle(Path("cache", MODEL, "1")))
+    assert BundleCache(settings).last_good() is not None
+    assert "password" not in Path("cache", MODEL, "champion.json").read_text()
+
+
+def signed(body: bytes, secret: str = SECRET, at: float | None = None, delivery: str = "d1") -> dict[str, str]:
+    """Headers as MLflow sends them."""
+    timestamp = str(int(time.time() if at is None else at))
+    signature = hmac.digest(secret.encode(), f"{delivery}.{timestamp}.".encode() + body, hashlib.sha256)
+    return {
+        "X-MLflow-Signature": f"v1,{base64.b64encode(signature).decode()}",
+        "X-MLflow-Timestamp": timestamp,
+        "X-MLflow-Delivery-Id": delivery,
+        "Content-Type": "application/json",
+    }
+
+
+def test_a_signed_webhook_has_the_registry_asked_at_once(sqlite_uri: str, bundles: list[TinyBundle]) -> None:
+    body = json.dumps({"entity": "model_version_alias", "action": "created"}).encode()
+    with serving(poll_seconds=600, webhook_secret=SECRET) as client:
+        assert answers(client, bundles[0], "1")
+        promote(sqlite_uri, MODEL, "2")
+        answer = client.post("/webhooks/mlflow", content=body, headers=signed(body))
+        assert (answer.status_code, answer.json()) == (202, {"status": "accepted"})
+        wait_until(lambda: answers(client, bundles[1], "2"))
+
+
+def test_webhooks_that_mlflow_did_not_sign_lately_are_refused(bundles: list[TinyBundle]) -> None:
+    right = signed(b"body")
+    forged = [
+        {},
+        signed(b"body", secret="another"),
+        signed(b"other body"),
+        signed(b"body", at=time.time() - 3600),
+        signed(b"body", at=time.time() + 3600),
+        right | {"X-MLflow-Timestamp": str(int(time.time()) + 1)},
+        right | {"X-MLflow-Delivery-Id": "d2"},
+        right | {"X-MLflow-Signature": right["X-MLflow-Signature"].removeprefix("v1,")},
+        right | {"X-MLflow-Signature": "v1,\xe9".encode("latin-1")},
+        {name: text for name, text in right.items() if name != "X-MLflow-Signature"},
+        unsigned_time(),
+    ]
+    assert bundles
+    with serving(poll_seconds=600, webhook_secret=SECRET) as client:
+        wait_until(lambda: polls(client, "swapped") == 1)
+        for headers in forged:
+            answer = client.post("/webhooks/mlflow", content=b"body", headers=headers)
+            assert (answer.status_code, answer.json()["type"]) == (401, "urn:problem:bad-signature"), headers
+            assert SECRET not in answer.text
+        time.sleep(0.1)
+        assert polls(client, "unchanged") == 0
+        assert value(client, "emotion_http_request_duration_seconds_count", route="/webhooks/mlflow", status="202") == 0
+        client.post("/webhooks/mlflow", content=b"body", headers=right)
+        wait_until(lambda: polls(client, "unchanged") == 1)
+
+
+def unsigned_time() -> dict[str, str]:
+    """Rightly signed, but without a time."""
+    signature = hmac.digest(SECRET.encode(), b"d1..body", hashlib.sha256)
+    encoded = f"v1,{base64.b64encode(signature).decode()}"
+    return {"X-MLflow-Signature": encoded, "X-MLflow-Timestamp": "", "X-MLflow-Delivery-Id": "d1"}
+
+
+def test_a_webhook_that_is_too_large_is_refused(bundles: list[TinyBundle]) -> None:
+    assert bundles
+    with serving(webhook_secret=SECRET) as client:
+        body = b"x" * (MAX_BYTES + 1)
+        assert client.post("/webhooks/mlflow", content=body, headers=signed(body)).status_code == 422
+
+
+def test_without_a_secret_there_are_no_webhooks(client: TestClient, start: Callable[..., TestClient]) -> None:
+    assert client.post("/webhooks/mlflow", content=b"", headers=signed(b"", secret="")).status_code == 404
+    of_directory = start(bundle=client.app.state.context.settings.bundle, webhook_secret=SECRET)
+    assert of_directory.post("/webhooks/mlflow", content=b"", headers=signed(b"")).status_code == 404
+
+
+def test_the_secret_comes_from_the_environment_alone_and_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMOTION_WEBHOOK_SECRET", SECRET)
+    assert SECRET not in repr(load_settings())
+    for option in ("--webhook-secret", "--webhook-secret=x"):
+        with pytest.raises(SettingsError, match="set EMOTION_WEBHOOK_SECRET"):
+            load_settings([option, "x"])
+    assert os.environ["EMOTION_WEBHOOK_SECRET"] == SECRET
