@@ -57,9 +57,7 @@ def test_nothing_of_the_page_is_written_into_it_or_comes_from_elsewhere() -> Non
         assert text.count("<script") == text.count('<script type="module" src="/static/')
 
 
-def test_the_page_and_its_files_ask_for_no_key(
-    tiny: TinyBundle, start: Callable[..., TestClient], tmp_path: Path
-) -> None:
+def test_the_page_and_its_files_ask_for_no_key(tiny: TinyBundle, start: Callable[..., TestClient]) -> None:
     from emotion_detection.api_keys import hash_key
 
     line = f"phone sha256:{hash_key(b'emo_x').hex()}"
