@@ -14,14 +14,14 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.context import Context
 from serving.headers import SECURITY_HEADERS, Header
 from serving.logs import AccessLog, request_id
 from serving.metrics import UNMATCHED
-from serving.problems import answer_internal
+from serving.problems import NO_WEBSOCKET, answer_internal, refusal
 
 log = logging.getLogger(__name__)
 _SANE = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -68,8 +68,10 @@ class AccessMiddleware:
         start = time.perf_counter()
 
         async def send_and_note(message: Message) -> None:
+            if message["type"] == "websocket.close" and not visit.status:
+                return await NO_WEBSOCKET(scope, receive, send_and_note)  # uvicorn's answer would be plain text
             visit.note(message)
-            await send(message)
+            return await send(message)
 
         try:
             await self.app(scope, receive, send_and_note)
@@ -82,10 +84,11 @@ class AccessMiddleware:
     async def _fail(self, scope: Scope, receive: Receive, send: Send, error: Exception) -> None:
         log.error("a request failed", exc_info=error)
         visit: Visit = scope["visit"]
-        if scope["type"] == "http" and not visit.status:
+        if not visit.status and scope["type"] == "http":
             response = await answer_internal(Request(scope), error)
             return await response(scope, receive, send)
-        visit.status = visit.status or 500
+        if not visit.status:
+            return await refusal(HTTPConnection(scope), error, self._settings)(scope, receive, send)
         if scope["type"] == "http":
             raise error  # half an answer is on its way: only the connection's end can tell
         with suppress(RuntimeError):  # it is closed already

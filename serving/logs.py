@@ -34,6 +34,7 @@ def configure(settings: SafetySettings) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(Formatter(settings.log_format))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what is wrong with an image is told to who sent it
 
 
 class Formatter(logging.Formatter):

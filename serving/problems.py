@@ -90,6 +90,13 @@ SHORTLY = 1
 """Retry-After of a server that has too much to do, seconds."""
 
 
+NO_WEBSOCKET = JSONResponse(
+    Problem(type="about:blank", title="Not Found", status=404, detail="no WebSocket is served here").model_dump(),
+    404,
+    media_type=MEDIA_TYPE,
+)
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of the application with a problem document."""
     app.add_exception_handler(RequestError, _answer_known)

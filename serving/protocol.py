@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -18,11 +19,14 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from serving.headers import SECURITY_HEADERS
 
+_WEBSOCKET_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
+MAX_HEAD = 32_768
+"""Bytes of the head of a request; uvicorn has no limit."""
 LINGER = 1.0
 """Seconds for which an idle connection stays open after the server has been told to end."""
 
 _silenced = logging.getLogger("uvicorn.error.websockets")
-_silenced.setLevel(logging.WARNING)
+_silenced.setLevel(logging.CRITICAL)  # access.py logs failures; uvicorn takes every refusal for one
 
 
 class _Corked:
@@ -74,6 +78,7 @@ class Protocol(HttpToolsProtocol):
         """What the client still has to send to the end: the head, or the body."""
         self._guard: asyncio.TimerHandle | None = None
         self._ending = False
+        self._head_size = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -86,12 +91,20 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._unfinished == "head" and not self.transport.is_closing():
+            self._check_head(len(data))
         if self._unfinished and self._guard is None:
             self._close_after(self._head_seconds if self._unfinished == "head" else self._body_seconds)
 
     def on_message_begin(self) -> None:
-        self._unfinished = "head"
+        self._unfinished, self._head_size = "head", 0
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_size += len(name) + len(value)
+        if self._head_size > MAX_HEAD:
+            raise ValueError("the parser ends here, and uvicorn asks for `send_400_response`")
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._unfinished = "body"
@@ -110,8 +123,13 @@ class Protocol(HttpToolsProtocol):
         super().on_response_complete()
 
     def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over; what is no WebSocket's beginning would be answered in plain text there."""
+        headers = dict(self.headers)
+        key, version = headers.get(b"sec-websocket-key", b""), headers.get(b"sec-websocket-version")
+        if self.scope["method"] != "GET" or version != b"13" or not _WEBSOCKET_KEY.fullmatch(key):
+            return self._refuse(400, "invalid-http", "Invalid HTTP", "this is not how a WebSocket begins (RFC 6455)")
         self.transport = self._corked.transport
-        super().handle_websocket_upgrade()
+        return super().handle_websocket_upgrade()
 
     def shutdown(self) -> None:
         """The server ends: one more answer, if a request is on its way."""
@@ -123,7 +141,16 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is answered with a problem document as well."""
-        self._refuse(400, "invalid-http", "Invalid HTTP", msg)
+        if self._head_size > MAX_HEAD:
+            self._refuse(431, "head-too-large", "Head too large", f"more than {MAX_HEAD} bytes of header lines")
+        else:
+            self._refuse(400, "invalid-http", "Invalid HTTP", msg)
+
+    def _check_head(self, size: int) -> None:
+        """Of a line that does not come to its end, the parser says nothing."""
+        self._head_size += size
+        if self._head_size > 2 * MAX_HEAD:  # some of it was counted line by line
+            self.send_400_response("")
 
     def _refuse(self, status: int, slug: str, title: str, detail: str) -> None:
         problem = {"type": f"urn:problem:{slug}", "title": title, "status": status, "detail": detail}

@@ -316,3 +316,15 @@ def test_wrong_settings_are_told() -> None:
     with pytest.raises(ValidationError, match="rate_limit"):
         Settings(face_model=None, rate_limit=-1)
     assert Settings(face_model=None, rate_limit=2.5).burst == 25
+
+
+def test_web_sockets_that_are_none_are_problems(client: TestClient) -> None:
+    @client.app.websocket("/failing")
+    async def fail(_: WebSocket) -> None:
+        raise RuntimeError("a secret")
+
+    for path, status in (("/nothing", 404), ("/failing", 500)):
+        with pytest.raises(WebSocketDenialResponse) as caught, client.websocket_connect(path):
+            pass
+        assert caught.value.status_code == caught.value.json()["status"] == status
+        assert "secret" not in caught.value.text
