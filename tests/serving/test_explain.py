@@ -156,9 +156,14 @@ def test_the_thread_steps_back_for_the_workers(explaining: TestClient) -> None:
 def test_a_model_that_was_replaced_leaves_nothing_behind(explaining: TestClient, tmp_path: Path) -> None:
     context: Context = explaining.app.state.context
     explain(explaining, encode())
+    old = context.slot.current()  # a request that is on its way
     other = write_bundle(tmp_path / "other", seed=9)
     context.slot.replace(load_directory(context.settings.model_copy(update={"bundle": other.directory})))
-    assert explain(explaining, encode()).headers["X-Explanation-Method"] == "occlusion"
+    answer = explain(explaining, encode(), format="json", **{"class": "sad"}).json()
+    expected = occlusion(other.answers, prepare(encode(), SIZE, 1)[np.newaxis], np.array([LABELS.index("sad")]))[0]
+    np.testing.assert_allclose(answer["heatmap"], expected, atol=0.002)
+    assert len(context.heat._explainers) == 2
+    del old
     gc.collect()
     wait_until(lambda: len(context.heat._explainers) == 1)
 

@@ -178,6 +178,20 @@ def test_more_frames_than_the_rate_allows_end_it_with_1008(tiny: TinyBundle, sta
     assert (end["code"], end["reason"]) == (1008, "more than 0.3 frames/s")
 
 
+def test_a_frame_is_measured_by_any_server(tiny: TinyBundle, start: Callable[..., TestClient]) -> None:
+    """uvicorn is told the limit, and refuses larger frames before they are there; others may not be."""
+    client = start(bundle=tiny.directory, max_frame_bytes=len(JPEG))
+    with client.websocket_connect("/stream") as connection:
+        connection.send_bytes(JPEG)
+        assert connection.receive_json()["frame"] == 1
+        connection.send_bytes(JPEG + b"x")
+        assert connection.receive() == {
+            "type": "websocket.close",
+            "code": 1009,
+            "reason": f"more than {len(JPEG)} bytes",
+        }
+
+
 def test_a_failure_inside_is_a_problem_that_tells_nothing(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client.app.state.context.slot.current().engine, "predict", None)
     with client.websocket_connect("/stream") as connection:
