@@ -37,3 +37,15 @@ def start() -> Iterator[Callable[..., TestClient]]:
 @pytest.fixture
 def client(tiny: TinyBundle, start: Callable[..., TestClient]) -> TestClient:
     return start(bundle=tiny.directory)
+
+
+@pytest.fixture
+def bundles(sqlite_uri: str, tmp_path: Path) -> list[TinyBundle]:
+    """Versions 1 (the champion) and 2 of `registered.MODEL` in a registry in sqlite."""
+    from tests.serving.registered import MODEL, promote, register  # MLflow takes a second to import
+
+    found = [write_bundle(tmp_path / str(seed), seed, spread=9) for seed in (1, 2)]
+    for bundle in found:
+        register(sqlite_uri, bundle, MODEL)
+    promote(sqlite_uri, MODEL, "1")
+    return found

@@ -1,11 +1,15 @@
-"""Tiny bundles in a real registry."""
+"""Tiny bundles in a real registry, and applications in this process that follow it."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
+import numpy as np
+from fastapi.testclient import TestClient
 
 from emotion_detection.bundle import (
     BUNDLE_FILE,
@@ -16,7 +20,12 @@ from emotion_detection.bundle import (
     write_bundle_info,
 )
 from emotion_detection.registry import Registry
-from tests.serving.tiny import TinyBundle, write_bundle
+from serving.app import create_app
+from serving.settings import Settings
+from tests.serving.test_metrics import value
+from tests.serving.tiny import LABELS, TinyBundle, encode, wait_until, write_bundle
+
+MODEL = "watched"
 
 
 def register(uri: str, bundle: TinyBundle, model: str) -> str:
@@ -40,3 +49,30 @@ def with_foreign_golden_faces(directory: Path) -> TinyBundle:
     files = info.files | {GOLDEN_FILE: file_sha256(directory / GOLDEN_FILE)}
     write_bundle_info(directory, info.model_copy(update={"files": files}))
     return bundle
+
+
+@contextmanager
+def serving(**settings: object) -> Iterator[TestClient]:
+    """An application that follows the champion."""
+    usual = {"model": MODEL, "retry_seconds": 0.05, "poll_seconds": 0.05, "face_model": None, "cache": Path("cache")}
+    with TestClient(create_app(Settings(**(usual | settings)))) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        yield client
+
+
+def answers(client: TestClient, bundle: TinyBundle, version: str) -> bool:
+    """Whether a version answers now; fails where an answer is not of the version that it names."""
+    data = encode(3)
+    answer = client.post("/detect", files={"file": data})
+    body = answer.json()
+    assert answer.headers["X-Model-Version"] == body["model"]["version"]
+    if body["model"]["version"] != version:
+        return False
+    assert body["prediction_id"].startswith(f"{version}-{body['model']['bundle_sha256'][:8]}-")
+    found = [body["probabilities"][label] for label in LABELS]
+    np.testing.assert_allclose(found, bundle.expected(data), atol=1e-5)
+    return True
+
+
+def polls(client: TestClient, result: str) -> float:
+    return value(client, "emotion_registry_polls_total", result=result)
