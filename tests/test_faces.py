@@ -142,3 +142,13 @@ def test_yunet_has_scores_and_takes_every_shape() -> None:
             assert find(np.zeros((*size, channels), np.uint8)) == []
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(find, [photo()] * 8)) == [faces] * 8
+
+
+@needs_real_data
+def test_yunet_finds_no_faces_in_memory_that_nobody_wrote() -> None:
+    find, rng = yunet(640), np.random.default_rng(0)
+    for _ in range(40):
+        for size in [(16, 16), (17, 640), (640, 20)]:
+            for _ in range(6):
+                np.full(1 << rng.integers(8, 22), rng.normal() * 1e6, np.float32)  # what is freed is not emptied
+            assert find(np.zeros((*size, 3), np.uint8)) == []
