@@ -19,7 +19,12 @@ def export_untrained(architecture: str, directory: Path) -> None:
     """Write a verified bundle for 48 x 48 grey images; takes TensorFlow a few seconds."""
     from emotion_detection.artifacts import DatasetInfo, Report  # noqa: PLC0415  (they import TensorFlow)
     from emotion_detection.bundle import (  # noqa: PLC0415
-        GOLDEN_FILE, MODEL_FILE, BundleInfo, Lineage, file_sha256, write_bundle_info,
+        GOLDEN_FILE,
+        MODEL_FILE,
+        BundleInfo,
+        Lineage,
+        file_sha256,
+        write_bundle_info,
     )  # fmt: skip
     from emotion_detection.export import convert, golden_faces  # noqa: PLC0415
     from emotion_detection.golden import TOLERANCE, write_golden  # noqa: PLC0415

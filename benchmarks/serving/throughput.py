@@ -6,8 +6,9 @@
 For each scenario, three contenders take turns: the limit (decoding and the model without HTTP, at its best batch size),
 this server with its limits and metrics on, and a plain endpoint with the same decoding and session. The figures are
 medians over the rounds; the load generator (wrk) runs on the same machine, and its share is not added to anybody's.
-Answers are checked to be equal first. No faces are looked for: 48 x 48 is a face already, photos go as `faces=none`. On a machine that others use as well, requests/s are theirs as much as ours: the
-CPU seconds per 1,000 are what can be compared there.
+Answers are checked to be equal first. No faces are looked for: 48 x 48 is a face already, photos go as `faces=none`.
+On a machine that others use as well, requests/s are theirs as much as ours: the CPU seconds per 1,000 are what can be
+compared there.
 """
 
 from __future__ import annotations

@@ -123,7 +123,9 @@ def file_hashes(files: Iterable[tuple[str, stat_result]], algorithm: str = "md5"
     }
     try:
         with closing(State(str(Path.cwd()), str(STATE.absolute()))) as state:
-            hashes = {key: found for key, _, found in state.get_many(infos, localfs, infos) if _is(found, algorithm)}
+            hashes: dict[str, Any] = {
+                key: found for key, _, found in state.get_many(infos, localfs, infos) if _is(found, algorithm)
+            }
             missing = [(key, info) for key, info in infos.items() if key not in hashes]
             fresh = [
                 (key, hash_file(info["name"], localfs, algorithm, info=info)[1], info) for key, info in _shown(missing)

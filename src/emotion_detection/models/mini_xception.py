@@ -81,8 +81,8 @@ def network(spec: InputSpec, stem: int, filters: tuple[int, ...], min_size: int,
 
 def module(x: Tensor, maps: int, name: str) -> Tensor:
     """Residual module: float (N, H, W, C) -> (N, H / 2, W / 2, maps), halves rounded up."""
-    # A 1 x 1 convolution of stride 2 in two steps: as one, on less than 16 maps, its gradient writes past its memory on a
-    # CPU, and the process dies in the first epoch (oneDNN issue 6035).
+    # A 1 x 1 convolution of stride 2 in two steps: as one, on less than 16 maps, its gradient writes past its memory
+    # on a CPU, and the process dies in the first epoch (oneDNN issue 6035).
     every_second = layers.MaxPooling2D(1, strides=2, name=f"{name}_shortcut_stride")(x)
     shortcut = layers.Conv2D(maps, 1, use_bias=False, name=f"{name}_shortcut")(every_second)
     shortcut = layers.BatchNormalization(name=f"{name}_shortcut_norm")(shortcut)
