@@ -73,8 +73,7 @@ async function judge() {
   if (!onDevice()) return detect(state.file, $("heat").checked);
   if (!state.bitmap) throw new Problem(0, "This browser cannot read such a picture", "switch off “On this device”");
   state.model = await load(state.model);
-  const png = (await state.file.slice(0, 4).text()).endsWith("PNG");
-  return state.model.judge(state.bitmap, state.bitmap.width, state.bitmap.height, picture.square, png);
+  return state.model.judgeFile(state.file, picture.square);
 }
 
 const onDevice = () => $("device").checked;
@@ -125,6 +124,7 @@ function draw() {
 function stopCamera() {
   state.camera?.stop();
   state.camera = null;
+  $("summary").classList.remove("hidden-text");
   $("camera").setAttribute("aria-pressed", false);
   $("camera").textContent = "Use the camera";
   $("heat").disabled = onDevice();
@@ -140,6 +140,7 @@ function showFrame(answer, ms, where) {
   if (performance.now() - state.spoken < SPEAK) return;
   state.spoken = performance.now();
   $("summary").textContent = sentence(state.faces);
+  $("summary").classList.add("hidden-text"); // what is seen changes faster than can be spoken
 }
 
 function show(answer, ms, where) {

@@ -1,9 +1,11 @@
 // The served model in this browser: onnxruntime-web, the model's file and its labels, all from this server.
 //
-//   const model = await load();                        the model that the server answers with now
-//   await model.judge(source, width, height, square)   -> { answer, ms }
+//   const model = await load();               the model that the server answers with now
+//   await model.judgeFile(file, square)       -> { answer, ms }
+//   await model.judge(video, width, height, square)
 
 import { ask, modelCard } from "./api.js";
+import { GREYS, decode } from "./decode.js";
 import { centre, channelsOf, fit } from "./preprocess.js";
 
 const VENDOR = "/static/vendor/";
@@ -37,15 +39,22 @@ class DeviceModel {
     this.context = this.canvas.getContext("2d", { willReadFrequently: true });
   }
 
-  /** Judge a square of a bitmap or video as one face. `png`: see preprocess.js. */
-  async judge(source, width, height, square = centre(width, height), png = false) {
+  /** Judge a square of a picture file as one face. */
+  async judgeFile(file, square) {
+    if (this.file !== file) Object.assign(this, await decode(file, this.card.input.channels), { file });
+    const { width, height } = this.bitmap;
+    return this.judge(this.bitmap, width, height, square, this.grey);
+  }
+
+  /** Judge a square of a bitmap or video as one face. */
+  async judge(source, width, height, square = centre(width, height), grey = "rounded") {
     const start = performance.now();
     const { image_size: size, channels } = this.card.input;
     Object.assign(this.canvas, { width: square.side, height: square.side });
     this.context.drawImage(source, -square.x, -square.y, width, height);
     const { data } = this.context.getImageData(0, 0, square.side, square.side);
     const whole = { x: 0, y: 0, side: square.side };
-    const image = fit(channelsOf(data, channels, png), square.side, channels, whole, size);
+    const image = fit(channelsOf(data, channels, GREYS[grey]), square.side, channels, whole, size);
     const probabilities = await this.predict(image);
     const label = Object.keys(probabilities).reduce((a, b) => (probabilities[a] >= probabilities[b] ? a : b));
     const { x, y, side } = square;

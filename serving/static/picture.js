@@ -59,8 +59,9 @@ export class Picture {
     const text = `${face.label} ${percent(face.confidence)}`;
     context.font = `600 ${14 * unit}px Inter, system-ui, sans-serif`;
     const width = context.measureText(text).width + 16 * unit;
-    const left = Math.max(0, Math.min(x - context.lineWidth / 2, this.canvas.width - width));
-    const top = y > 28 * unit ? y - 28 * unit : y + h + 4 * unit;
+    const room = y > 28 * unit; // else the name stands in the box
+    const left = Math.max(0, Math.min(x + (room ? -context.lineWidth / 2 : 4 * unit), this.canvas.width - width));
+    const top = room ? y - 28 * unit : y + 4 * unit;
     context.beginPath();
     context.roundRect(left, top, width, 24 * unit, 6 * unit);
     context.fill();

@@ -6,10 +6,10 @@
 
 const f = Math.fround; // OpenCV adds up in single precision
 
-/** RGBA over white -> grey or RGB bytes, row by row. libpng, which decodes `png`, rounds down. */
-export function channelsOf(rgba, channels, png = false) {
+/** RGBA over white -> RGB bytes, or grey ones by the weights `grey`, see decode.js; row by row. */
+export function channelsOf(rgba, channels, grey) {
   const count = rgba.length / 4;
-  const [red, green, blue, half] = png ? [9797, 19234, 3737, 0] : [9798, 19235, 3735, 1 << 14]; // BT.601, 15 bits
+  const [red, green, blue, half] = grey;
   const out = new Uint8Array(count * channels);
   const over = (i, c, a) => (a === 255 ? rgba[i + c] : Math.round((rgba[i + c] * a) / 255 + 255 - a));
   for (let pixel = 0; pixel < count; pixel++) {
@@ -96,17 +96,11 @@ function shares(side, size) {
 
 /** INTER_LINEAR on bytes: weights in 11 bits, as OpenCV has them. */
 function enlarge(cut, side, channels, size) {
-  const places = Array.from({ length: size }, (_, target) => {
-    let place = f((target + 0.5) * (1 / (size / side)) - 0.5);
-    let at = Math.floor(place);
-    let rest = f(place - at);
-    if (at < 0) [at, rest] = [0, 0];
-    if (at >= side - 1) [at, rest] = [side - 1, 0];
-    return [at, Math.min(at + 1, side - 1), even(f(f(1 - rest) * 2048)), even(f(rest * 2048))];
-  });
+  const rows = neighbours(side, size);
+  const columns = rows.map((place) => (place[0] === place[1] ? [place[0], place[0], 2048, 0] : place));
   const out = new Uint8Array(size * size * channels);
-  for (const [y, [top, bottom, w0, w1]] of places.entries())
-    for (const [x, [left, right, v0, v1]] of places.entries())
+  for (const [y, [top, bottom, w0, w1]] of rows.entries())
+    for (const [x, [left, right, v0, v1]] of columns.entries())
       for (let c = 0; c < channels; c++) {
         const between = (row) => cut[(row * side + left) * channels + c] * v0 + cut[(row * side + right) * channels + c] * v1;
         const above = (w0 * (between(top) >> 4)) >> 16;
@@ -114,6 +108,16 @@ function enlarge(cut, side, channels, size) {
         out[(y * size + x) * channels + c] = (above + below + 2) >> 2;
       }
   return out;
+}
+
+/** For each target pixel the two source pixels around it and their weights; beyond the edge the last one counts twice. */
+function neighbours(side, size) {
+  return Array.from({ length: size }, (_, target) => {
+    const place = f((target + 0.5) * (1 / (size / side)) - 0.5);
+    const at = Math.floor(place);
+    const rest = f(place - at);
+    return [Math.max(at, 0), Math.min(at + 1, side - 1), even(f(f(1 - rest) * 2048)), even(f(rest * 2048))];
+  });
 }
 
 /** Round half to even, as the processor does. */

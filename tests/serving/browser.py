@@ -25,10 +25,9 @@ _JUDGE = """async (faces) => {
   const { load } = await import('/static/device.js');
   const model = await load();
   const answers = [];
-  for (const { text, png } of faces) {
+  for (const text of faces) {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    const bitmap = await createImageBitmap(new Blob([bytes]), { colorSpaceConversion: 'none' });
-    const { answer } = await model.judge(bitmap, bitmap.width, bitmap.height, undefined, png);
+    const { answer } = await model.judgeFile(new Blob([bytes]));
     answers.push(answer.faces[0].probabilities);
   }
   return answers;
@@ -73,6 +72,5 @@ def open_page(page: Page, url: str) -> None:
 
 def judge_on_device(page: Page, files: Sequence[bytes]) -> list[dict[str, float]]:
     """What the model in the browser says of image files, each a face already cut out."""
-    faces = [{"text": base64.b64encode(data).decode(), "png": data.startswith(b"\x89PNG")} for data in files]
-    answers: list[dict[str, Any]] = page.evaluate(_JUDGE, faces)
+    answers: list[dict[str, Any]] = page.evaluate(_JUDGE, [base64.b64encode(data).decode() for data in files])
     return answers

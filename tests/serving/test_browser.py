@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from emotion_detection.data.sources.synthetic import SyntheticSource
 from emotion_detection.params import SplitParams, SyntheticParams
 from serving.page import RUNTIME
-from tests.drawn_photos import PLACES, drawn, encoded, photo
+from tests.drawn_photos import PLACES, drawn, encoded, photo, turned
 from tests.serving.browser import CHROMIUM, browser, judge_on_device, open_page, watch, write_film
 from tests.serving.processes import Server, running
 from tests.serving.tiny import LABELS, wait_until, write_bundle
@@ -232,10 +232,12 @@ def test_the_browser_says_what_the_server_says(page: Page, server: Server) -> No
         SyntheticSource(SyntheticParams(count=200, image_size=48), SplitParams(), 0).sample(i).data for i in range(50)
     ]
     faces += [encoded(drawn(index)[:, :100]) for index in range(5)]  # colour, another size, PNG
+    faces += [encoded(drawn(index), form) for index in range(5) for form in ("JPEG", "WEBP", "BMP")]
+    faces += [turned(drawn(index), 6) for index in range(3)] + [encoded(drawn(0)[30:36, 30:36])]  # EXIF; to be enlarged
     expected = [api(server, face, "?faces=none")["probabilities"] for face in faces]
     found = judge_on_device(page, faces)
     assert [max(one, key=one.__getitem__) for one in found] == [max(one, key=one.__getitem__) for one in expected]
-    np.testing.assert_allclose(*([list(one.values()) for one in side] for side in (found, expected)), atol=1e-3)
+    np.testing.assert_allclose(*([list(one.values()) for one in side] for side in (found, expected)), atol=1e-5)
 
 
 @needs_runtime
