@@ -17,6 +17,7 @@ import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TextIO
 
 from serving.safety import SafetySettings
@@ -97,5 +98,10 @@ class AccessLog:
 
 
 def _json(created: float, level: str, logger: str, fields: Mapping[str, Any]) -> str:
-    time = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds")
+    time = f"{_second(int(created))}.{int(created % 1 * 1000):03d}+00:00"
     return json.dumps({"time": time, "level": level, "logger": logger, **fields})
+
+
+@lru_cache(maxsize=2)
+def _second(since_1970: int) -> str:
+    return datetime.fromtimestamp(since_1970, UTC).strftime("%Y-%m-%dT%H:%M:%S")
