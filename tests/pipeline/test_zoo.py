@@ -9,15 +9,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
 from emotion_detection.artifacts import History, Registration, Report, read_record
+from emotion_detection.backend import keras, tf
 from emotion_detection.bundle import ModelBundle, read_bundle
+from emotion_detection.conversion import open_graph, to_onnx
 from emotion_detection.data.shards import Arrays, load_arrays
 from emotion_detection.inference import predict_logits
 from emotion_detection.models import architectures, load_model
@@ -113,6 +117,25 @@ def test_onnx_answers_as_the_trained_model_does(
         # Hardly trained, a model may be told to say the same of all faces; its logits tell more.
         said = temperature * np.log(answers.astype(np.float64))
         np.testing.assert_allclose(centred(said), centred(logits[name]), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_b4"])
+def test_onnx_agrees_where_batch_norm_has_settled(zoo: Clone, faces: Arrays, name: str, tmp_path: Path) -> None:
+    """These two say the same of every face until the statistics of their batch norm have seen a thousand batches; here
+    they get those of the faces at once."""
+    model = load_model(ZOO[name].architecture, zoo.path / "models" / name / "model.keras")
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(faces.images, training=True)
+    expected = predict_logits(model, faces.images)
+    assert np.ptp(expected, axis=0).max() > 0.1
+    signature = [tf.TensorSpec(model.input_shape, tf.uint8, name="image")]
+    graph = to_onnx(lambda image: {"logits": model(image, training=False)}, signature, opset=18)
+    onnx.save(graph, tmp_path / "settled.onnx")
+    answers = open_graph(tmp_path / "settled.onnx").run(None, {"image": faces.images})[0]
+    np.testing.assert_allclose(softmax(answers), softmax(expected), atol=1e-4)
+    np.testing.assert_array_equal(answers.argmax(axis=1), expected.argmax(axis=1))
 
 
 @each_model
