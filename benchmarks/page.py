@@ -31,7 +31,7 @@ Bundle = Annotated[Path, typer.Option(help="Directory of a bundle.")]
 Scheme = Literal["light", "dark"]
 IMAGES = Path("docs/images")
 SIDES = {"as the model sees them": 48, "shrunk": 128, "shrunk to the half": 96, "enlarged": 40}
-PEOPLE = (42, 63, 19, 50, 74, 68)
+PEOPLE = (46, 63, 19, 50, 60, 56)
 """Drawn images in the picture that is shown."""
 ACTS = (47, 46, 42, 41, 45, 40)
 """Drawn images of one person, before the camera one after the other."""
@@ -86,6 +86,9 @@ def screenshots(bundle: Bundle) -> None:
             with shot(chromium, server, "light") as page:
                 page.set_input_files("#file", {"name": "people.png", "mimeType": "image/png", "buffer": photo})
                 page.wait_for_selector("#song:visible")
+                with page.expect_response("**/detect?explain=true"):
+                    page.check("#heat")
+                page.wait_for_timeout(2_000)
             with shot(chromium, server, "dark") as page:
                 page.click("#camera")
                 page.wait_for_timeout(13_000)
