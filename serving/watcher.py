@@ -22,6 +22,8 @@ from serving.sources import KnownRefusal, open_source
 
 JITTER = 0.2
 """Share by which pauses are shortened at random: servers that were started together must not ask together."""
+HEAD_START = 1.0
+"""Seconds that a server with a cached model has to open its port, before importing MLflow takes a core for as long."""
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class Watcher(threading.Thread):
             self._show(model, "from the cache; the registry has not answered yet")
             log.info("model %s version %s answers from the cache until the registry does", model.name, model.version)
             self._tried.set()
+            self._wake.wait(HEAD_START)
 
     def _poll(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -155,6 +156,15 @@ def test_a_damaged_cache_is_noticed_and_fetched_anew(bundles: list[TinyBundle], 
         assert answers(client, bundles[0], "1")
         assert value(client, "emotion_model_load_failures_total", reason="cache") == 1
     assert file.read_bytes() == whole
+
+
+def test_another_bundle_in_the_place_of_the_cached_one_is_noticed(bundles: list[TinyBundle]) -> None:
+    with serving() as client:
+        assert answers(client, bundles[0], "1")
+    shutil.copytree(bundles[1].directory, Path("cache", MODEL, "1"), dirs_exist_ok=True)
+    with serving() as client:
+        assert answers(client, bundles[0], "1")
+        assert value(client, "emotion_model_load_failures_total", reason="cache") == 1
 
 
 def test_the_cache_is_of_no_use_where_it_cannot_be_written(
