@@ -43,7 +43,7 @@ export class Camera {
       try {
         await this.#frame();
       } catch (problem) {
-        if (this.running) this.onProblem(problem);
+        if (this.running) this.onProblem(problem instanceof Error ? problem : new Error("The connection was closed"));
         await pause(1_000);
       }
       await pause(Math.max(0, PAUSE - (performance.now() - start)));
@@ -77,13 +77,16 @@ export class Camera {
     if (this.socket?.readyState !== WebSocket.OPEN) await this.#connect();
     if (this.socket.bufferedAmount || this.counted - this.answered >= AHEAD) return undefined;
     const data = await this.#encode();
+    if (this.socket.readyState !== WebSocket.OPEN) return undefined; // stopped meanwhile
     this.counted += 1;
     this.sent[this.counted] = performance.now();
     return this.socket.send(data);
   }
 
   async #post() {
-    const [start, body] = [performance.now(), await this.#encode()];
+    const start = performance.now();
+    const body = await this.#encode();
+    if (!this.running) return;
     const response = await ask("/detect", { method: "POST", body, headers: { "Content-Type": "image/jpeg" } });
     this.onAnswer(await response.json(), performance.now() - start, "one request per frame");
   }
