@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
+from emotion_detection.api_keys import hash_key
 from emotion_detection.data.sources.synthetic import SyntheticSource
 from emotion_detection.params import SplitParams, SyntheticParams
 from serving.page import RUNTIME
@@ -273,3 +274,21 @@ def test_a_phone_has_no_sideways_scrolling(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     choose(page, PHOTO)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_who_has_a_key_is_let_in_with_the_camera_too(chromium: Browser, tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    line = f"page sha256:{hash_key(b'emo_secret').hex()}"
+    with running(tmp_path, "--bundle", str(bundle.directory), EMOTION_API_KEYS=line) as server:
+        context = chromium.new_context(permissions=["camera"])
+        page = context.new_page()
+        page.goto(server.url)
+        expect(page.get_by_role("alert")).to_contain_text("API key")
+        page.get_by_label("API key").fill("emo_secret")
+        page.get_by_role("button", name="Use this key").click()
+        page.wait_for_selector("body[data-ready]")
+        expect(page.locator("#key-form")).to_be_hidden()
+        page.click("#camera")
+        page.wait_for_function("() => Number(timeline.dataset.points) > 2")
+        assert page.inner_text("#where") == "over a WebSocket, newest frame first"
+        context.close()
