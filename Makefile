@@ -80,7 +80,8 @@ $(SERVE_VENV)/.serve: requirements/serve.txt $(UV)
 
 $(VENDOR)/.web: requirements/web/package-lock.json
 	@mkdir -p $(VENDOR)
-	@command -v npm >/dev/null || { echo "no npm: the page cannot run models in the browser" >&2; exit 0; } && \
-	rm -rf $(VENDOR)/tmp && cp -r requirements/web $(VENDOR)/tmp && npm ci --silent --ignore-scripts --prefix $(VENDOR)/tmp && \
+	@rm -rf $(VENDOR)/tmp && cp -r requirements/web $(VENDOR)/tmp && \
+	npm ci --loglevel=error --ignore-scripts --prefix $(VENDOR)/tmp && \
 	cp $(addprefix $(VENDOR)/tmp/node_modules/onnxruntime-web/dist/,ort.wasm.bundle.min.mjs ort-wasm-simd-threaded.wasm) $(VENDOR) && \
-	rm -r $(VENDOR)/tmp && touch $@
+	rm -r $(VENDOR)/tmp && touch $@ || \
+	echo 'npm is missing or failed: the page cannot run models in the browser; all else works' >&2
