@@ -124,12 +124,12 @@ def test_there_may_be_no_access_log(
 
 
 def test_a_failure_is_logged_once_with_its_request_and_without_bytes(
-    client: TestClient, caplog: pytest.LogCaptureFixture
+    client: TestClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.app.get("/failing")(_fail)
     seen: list[str] = []
-    caplog.handler.setFormatter(Formatter("json"))
-    caplog.handler.emit = lambda record: seen.append(caplog.handler.format(record))  # type: ignore[method-assign]
+    formatter = Formatter("json")
+    monkeypatch.setattr(caplog.handler, "emit", lambda record: seen.append(formatter.format(record)))
     answer = client.get("/failing", headers={"X-Request-Id": "mine"})
     assert (answer.status_code, answer.json()["type"]) == (500, "urn:problem:internal-error")
     assert answer.headers["x-request-id"] == "mine"
