@@ -36,8 +36,14 @@ def total(server: Server, name: str, /, **labels: str) -> float:
 
 def children(server: Server) -> list[psutil.Process]:
     """Those that serve."""
-    alive = (child for child in psutil.Process(server.process.pid).children() if child.status() != "zombie")
-    return [child for child in alive if "spawn_main" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process(server.process.pid).children() if _serves(child)]
+
+
+def _serves(child: psutil.Process) -> bool:
+    try:
+        return child.status() != "zombie" and "spawn_main" in " ".join(child.cmdline())
+    except psutil.NoSuchProcess:  # it has just ended
+        return False
 
 
 def test_processes_share_the_port_and_add_up_their_metrics(tiny: TinyBundle, tmp_path: Path) -> None:
