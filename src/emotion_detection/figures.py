@@ -27,6 +27,7 @@ MISTAKE_COLUMNS = 6
 _GUIDE = {"color": "black", "linestyle": "--", "linewidth": 1, "zorder": 3}
 MOST_ANNOTATED = 15  # classes up to which the cells of a confusion matrix hold their numbers
 _STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture whatever fonts a machine has
     "text.parse_math": False,  # a class may be called "$"
     "figure.constrained_layout.use": True,
     "figure.constrained_layout.w_pad": 0.12,
