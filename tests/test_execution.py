@@ -81,7 +81,8 @@ def test_float16_scales_its_loss(shards: Path) -> None:
 
 def test_precision_and_devices_are_in_the_training_id_unless_default(shards: Path) -> None:
     info = read_dataset_info(shards)
-    assert not {"precision", "devices"} & set(toy().training.identity())
+    assert not {"precision", "devices", "weight_average"} & set(toy().training.identity())
+    assert not {"brightness", "erasing", "mixup", "cutmix"} & set(toy().training.identity()["augmentation"])
     ids = {training_id("toy", params, info) for params in (toy(), toy(precision="mixed_bfloat16"), toy(devices="all"))}
     assert len(ids) == 3
 

@@ -49,9 +49,22 @@ def test_constant_schedule_is_the_learning_rate() -> None:
     assert learning_rate(TrainingParams(schedule="constant", learning_rate=0.3), steps=5) == 0.3
 
 
-def test_adamw_decays_kernels_only() -> None:
-    adamw = optimizer(TrainingParams(optimizer="adamw", weight_decay=0.1), steps=5)
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_weight_decay_shrinks_kernels_only(name: str) -> None:
+    decaying = TrainingParams(optimizer=name, weight_decay=0.1, learning_rate=0.5, schedule="constant")
     model = toy_model()
-    adamw.build(model.trainable_variables)
-    decayed = {variable.name for variable in model.trainable_variables if adamw._use_weight_decay(variable)}
-    assert decayed == {"kernel"}
+    before = [np.array(variable) for variable in model.trainable_variables]
+    zeros = [keras.ops.zeros_like(variable) for variable in model.trainable_variables]
+    optimizer(decaying, steps=5).apply(zeros, model.trainable_variables)
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        expected = value * (1 - 0.5 * 0.1) if variable.name == "kernel" else value
+        np.testing.assert_allclose(np.array(variable), expected, rtol=1e-6)
+
+
+def test_without_weight_decay_sgd_leaves_the_weights_alone() -> None:
+    model = toy_model()
+    before = model.get_weights()
+    zeros = [keras.ops.zeros_like(variable) for variable in model.trainable_variables]
+    optimizer(TrainingParams(optimizer="sgd", schedule="constant"), steps=5).apply(zeros, model.trainable_variables)
+    for value, unchanged in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, unchanged)

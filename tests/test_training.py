@@ -107,6 +107,28 @@ def test_resumed_training_equals_an_uninterrupted_one(outputs: Path) -> None:
     assert file_sha256(outputs / "resumed" / "model.keras") == file_sha256(outputs / "whole" / "model.keras")
 
 
+AVERAGED = {"weight_average": 0.9, "augmentation": {"erasing": 0.5, "mixup": 0.2, "cutmix": 1.0}}
+
+
+def test_resumed_average_and_mixed_images_equal_those_of_an_uninterrupted_training(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = toy(training=AVERAGED)
+    _, whole = trained(params, shards, tmp_path / "whole")
+    with monkeypatch.context() as kill:
+        kill.setattr(LiveRun, "log_epoch", kill_after_two_epochs)
+        with pytest.raises(Killed):
+            trained(params, shards, tmp_path / "resumed")
+    model, resumed = trained(params, shards, tmp_path / "resumed")
+    assert resumed.resumed_at == [2]
+    for name in set(whole.metrics) - {"seconds"}:
+        assert resumed.metrics[name] == whole.metrics[name]
+    Checkpoint(tmp_path / "resumed").restore_best(model)
+    arrays = load_arrays(shards, "val")
+    accuracy = np.mean(np.argmax(model.predict(arrays.images, verbose=0), axis=1) == arrays.labels)
+    assert accuracy == pytest.approx(max(resumed.metrics["val_accuracy"]))
+
+
 def test_checkpoint_of_other_parameters_is_not_used(outputs: Path) -> None:
     history = read_record(outputs / "other" / "history.json", History)
     assert history.resumed_at == []
@@ -141,6 +163,8 @@ def test_finished_training_leaves_no_checkpoint(outputs: Path) -> None:
         {"seed": 1},
         {"models": {"toy": {"dropout": 0.3}}},
         {"models": {"toy": {"training": {"epochs": 5}}}},
+        {"training": {"weight_average": 0.9}},
+        {"training": {"augmentation": {"cutmix": 1.0}}},
     ],
     ids=str,
 )

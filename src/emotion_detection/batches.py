@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from emotion_detection.artifacts import DatasetInfo
-from emotion_detection.augmentation import augment
+from emotion_detection.augmentation import augment, mix
 from emotion_detection.backend import tf
 from emotion_detection.data.shards import load_arrays, load_split, untuned
 from emotion_detection.errors import ParamsError
@@ -64,7 +64,7 @@ class Source:
 
 
 def training_batches(source: Source, info: DatasetInfo, training: TrainingParams, seed: int) -> Dataset:
-    """One epoch: augmented uint8 (B, S, S, C), one-hot float32 (B, classes), weight of each image float32 (B,).
+    """One epoch: augmented uint8 (B, S, S, C), targets float32 (B, classes), weight of each image float32 (B,).
 
     Args:
         source: the training split.
@@ -76,8 +76,10 @@ def training_batches(source: Source, info: DatasetInfo, training: TrainingParams
 
     def prepare(step: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         images, labels = batch
-        changed = augment(images, tf.stack([seed, tf.cast(step, tf.int32)]), training.augmentation)
-        return changed, tf.one_hot(labels, len(info.labels)), tf.gather(weights, labels)
+        drawn = tf.stack([seed, tf.cast(step, tf.int32)])
+        changed = augment(images, drawn, training.augmentation)
+        targets = tf.one_hot(labels, len(info.labels))
+        return mix(changed, targets, tf.gather(weights, labels), drawn, training.augmentation)
 
     numbered = source.shuffled(training.batch_size, seed).enumerate()
     return untuned(numbered.map(prepare, num_parallel_calls=os.cpu_count()).prefetch(4))

@@ -1,6 +1,7 @@
 """What a training needs to go on after it was killed: written after every epoch, whole or not at all.
 
     .checkpoints/NAME/TRAINING_ID/epoch-00003/state.weights.h5    model, optimizer, schedule
+                                              average.npz         moving average of the weights, where there is one
                                               best.weights.h5     weights of the best epoch so far
                                               history.json        the curves so far
 
@@ -11,17 +12,21 @@ neither the curves nor the best weights nor how long nothing improved, and overw
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from emotion_detection.artifacts import History, atomic_directory, read_record, write_record
+from emotion_detection.averaging import WeightAverage
 from emotion_detection.saving import bare
 
 if TYPE_CHECKING:
     import keras
 
 CHECKPOINTS = Path(".checkpoints")
-STATE, BEST, HISTORY = "state.weights.h5", "best.weights.h5", "history.json"
+STATE, AVERAGE, BEST, HISTORY = "state.weights.h5", "average.npz", "best.weights.h5", "history.json"
 
 
 class Checkpoint:
@@ -36,12 +41,13 @@ class Checkpoint:
         latest = self._latest()
         return read_record(latest / HISTORY, History) if latest else None
 
-    def save(self, model: keras.Model, history: History) -> None:
+    def save(self, model: keras.Model, history: History, average: WeightAverage | None = None) -> None:
         """Replace the checkpoint.
 
         Args:
             model: compiled, in its state after the last epoch of `history`.
             history: all epochs so far.
+            average: of the model's weights, if it is what was judged.
 
         Raises:
             ArtifactError: the disk is full or cannot be written.
@@ -51,16 +57,24 @@ class Checkpoint:
         # Under a new name, and the old one goes last: a kill at any point leaves one of the two.
         with atomic_directory(self.directory / f"epoch-{epochs:05d}") as new:
             model.save_weights(new / STATE)
-            is_best = previous is None or history.best_epoch == epochs - 1
-            shutil.copyfile(new / STATE if is_best or previous is None else previous / BEST, new / BEST)
+            if average:
+                np.savez(new / AVERAGE, *average.state())
+            if previous is None or history.best_epoch == epochs - 1:
+                with average.in_model() if average else nullcontext():
+                    bare(model).save_weights(new / BEST)
+            else:
+                shutil.copyfile(previous / BEST, new / BEST)
             write_record(new / HISTORY, history)
         if previous:
             shutil.rmtree(previous)
 
-    def restore_last(self, model: keras.Model) -> None:
-        """Load weights and optimizer state of the last finished epoch into the compiled model."""
+    def restore_last(self, model: keras.Model, average: WeightAverage | None = None) -> None:
+        """Load weights and optimizer state of the last finished epoch into the compiled model, and their average."""
         model.optimizer.build(model.trainable_variables)
         model.load_weights(self._existing() / STATE)
+        if average:
+            with np.load(self._existing() / AVERAGE, allow_pickle=False) as state:
+                average.restore([state[name] for name in state.files])
 
     def restore_best(self, model: keras.Model) -> None:
         """Load the weights of the best epoch; optimizer and schedule stay as they are."""

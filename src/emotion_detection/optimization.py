@@ -39,13 +39,16 @@ def _xla_helps() -> bool:
 def optimizer(training: TrainingParams, steps: int) -> keras.optimizers.Optimizer:
     """The optimizer with its learning rate schedule, for `steps` batches per epoch."""
     rate = learning_rate(training, steps)
-    if training.optimizer == "sgd":
-        return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
     if training.optimizer == "adam":
         return keras.optimizers.Adam(rate)
-    adamw = keras.optimizers.AdamW(rate, weight_decay=training.weight_decay)
-    adamw.exclude_from_weight_decay(var_names=UNDECAYED)
-    return adamw
+    decay = training.weight_decay
+    if training.optimizer == "sgd":
+        decaying = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay or None)
+    else:
+        decaying = keras.optimizers.AdamW(rate, weight_decay=decay)
+    if decay:
+        decaying.exclude_from_weight_decay(var_names=UNDECAYED)
+    return decaying
 
 
 def learning_rate(training: TrainingParams, steps: int) -> Any:

@@ -65,6 +65,9 @@ class DataParams(Section):
     source: str = "synthetic"
     """`synthetic`, a directory, zip or tar of `<split>/<class>/*` or `<class>/*`, a FER2013 csv, or
     `kaggle:owner/name`."""
+    votes: str = ""
+    """A csv (or csv.gz) that says how many people saw which emotion in each image: FER+'s `fer2013new.csv`, or a column
+    `path`, `sha256` or `md5` and one of counts for each emotion; empty: none."""
     classes: tuple[str, ...] = ()
     """Class names to use, in the order of the model's outputs; empty: all that the source has, sorted."""
     image_size: int = Field(48, ge=8, le=1024)
@@ -98,6 +101,11 @@ class SizeParams(CheckParams):
     """Pixels; images with a shorter side count as too small."""
 
 
+class NoFaceParams(CheckParams):
+    min_share: float = Field(0.5, gt=0, le=1)
+    """Images count as no face where at least this share of their votes (`data.votes`) says so."""
+
+
 class NearDuplicateParams(CheckParams):
     max_distance: int = Field(0, ge=0, le=3)
     """Differing bits, out of 64, up to which two perceptual hashes count as near-duplicates."""
@@ -116,6 +124,8 @@ class ValidationParams(Section):
     unreadable: CheckParams = CheckParams(drop=("train", "val", "test"), critical_above=0.05)
     constant: ConstantParams = ConstantParams(drop=("train", "val", "test"), critical_above=0.05)
     too_small: SizeParams = SizeParams(drop=("train", "val", "test"), critical_above=0.05)
+    no_face: NoFaceParams = NoFaceParams()
+    """Images that people saw no face in; needs `data.votes`."""
     conflicting_labels: CheckParams = CheckParams(drop=("train",), critical_above=0.1)
     """Equal bytes under different labels: nobody knows the right one, so all copies are meant."""
     leaked: CheckParams = CheckParams(drop=("val", "test"))
@@ -140,6 +150,17 @@ class AugmentationParams(Section):
     """Largest translation, as a share of the side."""
     contrast: float = Field(0.2, ge=0, lt=1)
     """Largest relative change of contrast."""
+    brightness: float = Field(0.0, ge=0, lt=1)
+    """Largest change of brightness, as a share of the range of the pixels."""
+    erasing: Share = 0.0
+    """Probability that a rectangle of 2 to 20 % of the area is filled with the image's mean."""
+    mixup: float = Field(0.0, ge=0)
+    """Alpha of the Beta distribution by which two images and their labels are blended; 0: never."""
+    cutmix: float = Field(0.0, ge=0)
+    """The same for a rectangle of one image put into another; with `mixup` as well, a coin decides per batch."""
+
+
+LATER_AUGMENTATION = ("brightness", "erasing", "mixup", "cutmix")
 
 
 class FinetuningParams(Section):
@@ -164,8 +185,14 @@ class TrainingParams(Section):
     warmup_epochs: float = Field(1.0, ge=0)
     """Epochs in which the learning rate rises linearly from zero (cosine schedule only)."""
     weight_decay: float = Field(0.0, ge=0)
-    """Decoupled weight decay of `adamw`."""
+    """Decoupled weight decay of `adamw` and `sgd`: each step shrinks the kernels by learning rate x this."""
+    weight_average: float = Field(0.0, ge=0, lt=1)
+    """Decay per step of the exponential moving average of the weights, such as 0.999, which is judged and kept
+    in place of the last weights; 0: no average."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    targets: Literal["labels", "votes"] = "labels"
+    """What a training image is to be answered with: its label, or the shares of its votes (`data.votes`), where it has
+    some. Models are always judged by labels."""
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced`: the loss of an image is weighted by mean class size / size of its class."""
     monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
@@ -182,9 +209,9 @@ class TrainingParams(Section):
 
     def identity(self) -> dict[str, Any]:
         """All values, but for what came later and has its default: older trainings keep their `training_id`."""
-        later = ("precision", "devices", "finetuning")
-        fields = type(self).model_fields
-        return self.model_dump(exclude={key for key in later if getattr(self, key) == fields[key].default})
+        later = ("precision", "devices", "finetuning", "weight_average", "targets")
+        values = without_defaults(self, later)
+        return values | {"augmentation": without_defaults(self.augmentation, LATER_AUGMENTATION)}
 
     @property
     def total_epochs(self) -> int:
@@ -216,6 +243,13 @@ class ModelParams(BaseModel):
         return dict(self.model_extra or {})
 
 
+class InferenceParams(Section):
+    """How a trained model is asked; it is judged, calibrated and served like this."""
+
+    flip_average: bool | tuple[str, ...] = False
+    """Average the logits of a face and of its mirror image, for twice the time: `true`, or for a list of models."""
+
+
 class EvaluationParams(Section):
     """How models are judged."""
 
@@ -228,6 +262,10 @@ class EvaluationParams(Section):
     """Most confident mistakes shown as pictures."""
     explained: int = Field(12, ge=0, le=300)
     """Faces, half of them mistakes, for which the pictures show where the reason for the answer lies."""
+    ten_crop: bool = True
+    """Also measure accuracy over ten crops of each face, for ten more passes over val and test."""
+    robustness_images: int = Field(300, ge=0)
+    """Test images, drawn by seed, that are spoiled in every way of `corruptions`, 33 passes; 0: none."""
 
 
 class ExportParams(Section):
@@ -246,6 +284,10 @@ class GateParams(Section):
     min_accuracy: Share = 0.5
     min_recall: Share = 0.2
     """Floor for every class."""
+    min_slice_accuracy: Share = 0.0
+    """Floor for the thirds of the test images by brightness, contrast and sharpness; 0: not looked at."""
+    min_corrupted_accuracy: Share = 0.0
+    """Floor for the mean accuracy on `evaluation.robustness_images` spoiled test images; 0: not looked at."""
     max_ece: Share = 0.1
     """Expected calibration error after temperature scaling."""
     max_milliseconds: float = Field(50.0, gt=0)
@@ -273,6 +315,7 @@ class Params(Section):
     training: TrainingParams = TrainingParams()
     models: Mapping[str, ModelParams] = Field(min_length=1)
     """Models to train, by name."""
+    inference: InferenceParams = InferenceParams()
     evaluation: EvaluationParams = EvaluationParams()
     export: ExportParams = ExportParams()
     gate: GateParams = GateParams()
@@ -292,6 +335,27 @@ class Params(Section):
         """The training parameters of one model: `training`, overridden by `models.NAME.training`."""
         merged = merge(self.training.model_dump(), self.model(name).training)
         return validated(TrainingParams, merged, f"models.{name}.training.")
+
+    def flip_average_of(self, name: str) -> bool:
+        """Whether the answers of one model are averaged with those to the mirror image.
+
+        Raises:
+            ParamsError: `inference.flip_average` names a model that there is not.
+        """
+        chosen = self.inference.flip_average
+        if isinstance(chosen, bool):
+            return chosen
+        if unknown := [other for other in chosen if other not in self.models]:
+            raise ParamsError(
+                f"inference.flip_average: no such model: {', '.join(unknown)}; params.yaml has {', '.join(self.models)}"
+            )
+        return name in chosen
+
+
+def without_defaults(section: Section, keys: tuple[str, ...]) -> dict[str, Any]:
+    """All values of a section, but for those of `keys` that have their default."""
+    fields = type(section).model_fields
+    return section.model_dump(exclude={key for key in keys if getattr(section, key) == fields[key].default})
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -330,6 +394,7 @@ def parse_params(content: Mapping[str, Any], source: str = "") -> Params:
     params = validated(Params, content, source)
     for name in params.models:
         params.training_of(name)
+        params.flip_average_of(name)
     return params
 
 

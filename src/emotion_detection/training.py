@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from emotion_detection import augmentation, batches, execution, optimization
+from emotion_detection import augmentation, averaging, batches, execution, optimization
 from emotion_detection.artifacts import DatasetInfo, History, RunInfo, atomic_directory, write_record
+from emotion_detection.averaging import WeightAverage
 from emotion_detection.backend import keras
 from emotion_detection.batches import (
     Dataset,
@@ -112,7 +113,7 @@ class Trainer:
             epoch = len(history.metrics["loss"])
             figures = self._epoch(epoch)
             history = extended(history, figures, self.training.monitor)
-            checkpoint.save(self.model, history)
+            checkpoint.save(self.model, history, self.average)
             run.log_epoch(epoch, figures)
             self.display.finished(history)
 
@@ -121,9 +122,10 @@ class Trainer:
         started, seed = time.perf_counter(), epoch_seed(self.seed, number)
         data = self._shared(training_batches(self.train, self.info, self.training, seed), "train")
         reseed_dropout(self.model, seed)
-        with self.display.epoch(number) as callback:
+        with self.display.epoch(number) as bar:
+            callbacks = [bar, self.average] if self.average else [bar]
             fitted = self.model.fit(
-                data, validation_data=self.validation, shuffle=False, verbose=0, callbacks=[callback]
+                data, validation_data=self.validation, shuffle=False, verbose=0, callbacks=callbacks
             )
         figures = {key: float(values[-1]) for key, values in fitted.history.items()}
         figures["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
@@ -151,7 +153,7 @@ class Trainer:
             metrics: dict[str, list[float]] = {"loss": []}
             return History(metrics=metrics, best_epoch=0, resumed_at=[], parameters=self.model.count_params())
         self._begin_stage(len(history.stages))
-        checkpoint.restore_last(self.model)
+        checkpoint.restore_last(self.model, self.average)
         done, all_epochs = len(history.metrics["loss"]), self.training.total_epochs
         self.display.say(f"{self.name}: resumes after epoch {done} of {all_epochs} ({checkpoint.directory})")
         return history.model_copy(update={"resumed_at": [*history.resumed_at, done]})
@@ -172,6 +174,8 @@ class Trainer:
         if number:
             freeze(self.model, self.training.finetuning[number - 1].unfrozen)
         compile_model(self.model, self.training.stage(number), self.steps)
+        decay = self.training.weight_average
+        self.average = WeightAverage(self.model, decay) if decay else None
 
     def _shared(self, data: Dataset, split: Split) -> Dataset:
         return equal_parts(data, count(self.info, split), self.training.batch_size, len(self.execution.devices))
@@ -233,7 +237,7 @@ def training_id(name: str, params: Params, info: DatasetInfo) -> str:
 def code_version(architecture: str) -> str:
     """Short hash of the code that decides a training: a checkpoint of other code is not gone on with."""
     here = sys.modules[__name__]
-    modules = import_architecture(architecture), here, execution, optimization, batches, augmentation
+    modules = import_architecture(architecture), here, execution, optimization, averaging, batches, augmentation
     sources = keras.backend.backend() + "".join(inspect.getsource(module) for module in modules)
     return hashlib.sha256(sources.encode()).hexdigest()[:8]
 
