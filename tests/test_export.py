@@ -31,6 +31,7 @@ SMALL = {
     "efficientnet_b4": {"weights": "none", "variant": "b0", "dense": (8, 8)},
     "vgg16": {"dense": 8},
     "vgg_small": {"filters": (4, 8)},
+    "se_resnet": {"stem": 4, "filters": (8, 16), "blocks": (1, 2)},
 }
 
 

@@ -36,6 +36,7 @@ SMALL = {
     "efficientnet_b4": {"weights": "none", "variant": "b0", "min_size": 32, "dense": [8, 8]},
     "vgg16": {"dense": 8},
     "vgg_small": {"filters": [4, 8], "dropout": 0.0, "head_dropout": 0.0},
+    "se_resnet": {"stem": 4, "filters": [8, 16], "blocks": [1, 2], "head_dropout": 0.0},
 }
 LARGE = {"resnet50", "efficientnet_b4", "vgg16"}  # Keras's applications, which have no smaller form
 SPECS = (GREY, InputSpec(image_size=256, channels=3, classes=3), InputSpec(image_size=64, channels=3, classes=7))
@@ -77,6 +78,7 @@ def test_gives_logits_for_raw_images_and_survives_saving(architecture: str, spec
         ("vit", 459_463),
         ("mini_xception", 58_423),
         ("vgg_small", 1_176_359),
+        ("se_resnet", 2_807_703),
     ],
 )
 def test_default_size(architecture: str, parameters: int) -> None:
