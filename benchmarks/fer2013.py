@@ -1,0 +1,143 @@
+"""A bundle on the test images of FER2013 as people download it, so that its figure can stand beside published ones.
+
+    python -m benchmarks.fer2013 --data fer2013.zip --bundle bundles/se_resnet [--public WEIGHTS]
+
+Published figures are for all 3,589 PrivateTest images, 288 of which stand in the training split, too. So each figure
+is printed for all of them, for those that do not (leak-free), and for the clean images of PublicTest and PrivateTest
+together (neither in train nor twice); the latter hold the images on which the epoch was selected. `as served` is one
+pass of the graph; `mirrored` averages the probabilities of an image and its mirror image; `ten-crop` those of four
+corners and the centre (44 of 48 pixels, upsized), each mirrored. Intervals are 95 % bootstrap. With `--public` the
+published mini_xception weights (fer2013_mini_XCEPTION.102-0.66.hdf5) answer the same images, and p is McNemar's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import pandas as pd
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.public_mini_xception import CONFIDENCE, RESAMPLES, public_logits, public_model
+from emotion_detection import stats
+from emotion_detection.bundle import BundleInfo, read_bundle
+from emotion_detection.data.defects import redundant
+from emotion_detection.data.sources import open_source
+from emotion_detection.errors import reported
+from emotion_detection.models import InputSpec
+from emotion_detection.params import DataParams
+from emotion_detection.preprocess import prepare
+from emotion_detection.scoring import score
+
+Images = NDArray[np.uint8]
+Probabilities = NDArray[np.float32]
+CROP = 44 / 48
+
+
+def test_images(source: str, info: BundleInfo) -> tuple[pd.DataFrame, Images]:
+    """All images of PublicTest (val) and PrivateTest (test), with what is wrong with each.
+
+    Returns:
+        A table with columns split, sha256, label (index), leaked (its bytes stand in train) and again (its bytes came
+        before), and uint8 (N, S, S, C).
+    """
+    rows, training, images = [], set(), []
+    for sample in track(open_source(DataParams(source=source), seed=0), "read", console=Console(stderr=True)):
+        digest = hashlib.sha256(sample.data).hexdigest()
+        if sample.split == "train":
+            training.add(digest)
+            continue
+        rows.append((sample.split, digest, info.labels.index(sample.label)))
+        images.append(prepare(sample.data, info.image_size, info.channels))
+    table = pd.DataFrame(rows, columns=["split", "sha256", "label"])
+    table["leaked"] = table["sha256"].isin(training)
+    table["again"] = redundant(table.assign(split="test"), table["leaked"])
+    return table, np.stack(images)
+
+
+def ten_crops(images: Images) -> list[Images]:
+    """Ten views of each image: uint8 (N, S, S, C) each."""
+    size = images.shape[1]
+    crop = round(size * CROP)
+    places = [(0, 0), (0, size - crop), (size - crop, 0), (size - crop, size - crop), ((size - crop) // 2,) * 2]
+    cut = [images[:, y : y + crop, x : x + crop] for y, x in places]
+    resized = [np.stack([cv2.resize(face, (size, size)) for face in view]).reshape(images.shape) for view in cut]
+    return [turned for view in resized for turned in (view, view[:, :, ::-1])]
+
+
+def views(answer: Callable[[Images], Probabilities], images: Images) -> dict[str, Probabilities]:
+    """Probabilities (N, K) by way of looking."""
+    single = answer(images)
+    return {
+        "as served": single,
+        "mirrored": (single + answer(np.ascontiguousarray(images[:, :, ::-1]))) / 2,
+        "ten-crop": np.mean([answer(np.ascontiguousarray(view)) for view in ten_crops(images)], axis=0),
+    }
+
+
+def figures(probabilities: Probabilities, labels: NDArray[np.int64], names: tuple[str, ...]) -> list[str]:
+    """Accuracy, macro-F1, recall of the weakest class, calibration error."""
+    confusion = stats.confusion_matrix(labels, probabilities.argmax(axis=1), len(names))
+    low, high = stats.bootstrap_interval(confusion, stats.accuracy, RESAMPLES, CONFIDENCE, seed=0)
+    recall = stats.recall(confusion)
+    return [
+        f"{float(stats.accuracy(confusion)):.2%} ({low:.2%} to {high:.2%})",
+        f"{float(stats.macro_f1(confusion)):.3f}",
+        f"{recall.min():.3f} {names[int(recall.argmin())]}",
+        f"{stats.expected_calibration_error(probabilities, labels, bins=15):.3f}",
+    ]
+
+
+def against(ours: Probabilities, theirs: Probabilities, labels: NDArray[np.int64]) -> str:
+    """Difference in accuracy with its interval, and McNemar's p."""
+    mine, other = (answers.argmax(axis=1) == labels for answers in (ours, theirs))
+    difference, low, high = stats.paired_bootstrap(mine, other, RESAMPLES, CONFIDENCE, seed=0)
+    return f"{difference:+.2%} ({low:+.2%} to {high:+.2%}), p {stats.mcnemar(mine, other):.1g}"
+
+
+def main(
+    data: Annotated[str, typer.Option(help="FER2013: zip, directory or csv")],
+    bundle: Annotated[Path, typer.Option(help="a bundle with FER2013's seven classes")],
+    public: Annotated[Path | None, typer.Option(help="fer2013_mini_XCEPTION.102-0.66.hdf5")] = None,
+) -> None:
+    """Print a row for each set of images and way of looking."""
+    ours = read_bundle(bundle)
+    info = ours.info
+    images, pixels = test_images(data, info)
+    seen = views(lambda faces: score(ours, faces).probabilities, pixels)
+    theirs = None
+    if public:
+        model = public_model(public, InputSpec(info.image_size, info.channels, len(info.labels)))
+        theirs = stats.softmax(public_logits(model, pixels, info.labels)).astype(np.float32)
+    private = images["split"] == "test"
+    sets = {
+        "PrivateTest": private,
+        "PrivateTest, leak-free": private & ~images["leaked"],
+        "PublicTest": ~private,
+        "clean images of both": ~images["leaked"] & ~images["again"],
+    }
+    table = Table("images", "", "view", "accuracy", "macro-F1", "lowest recall", "ECE", "ours - public mini_xception")
+    for name, chosen in sets.items():
+        labels = images.loc[chosen, "label"].to_numpy()
+        for view, probabilities in seen.items():
+            compared = "" if theirs is None else against(probabilities[chosen], theirs[chosen], labels)
+            table.add_row(
+                name, f"{chosen.sum():,}", view, *figures(probabilities[chosen], labels, info.labels), compared
+            )
+        if theirs is not None:
+            table.add_row(name, f"{chosen.sum():,}", "public", *figures(theirs[chosen], labels, info.labels))
+        table.add_section()
+    Console(width=150).print(table)
+
+
+if __name__ == "__main__":
+    with reported():
+        typer.run(main)
