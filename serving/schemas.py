@@ -8,8 +8,9 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from emotion_detection.bundle import Lineage
-from emotion_detection.crops import How, Reason
+from emotion_detection.bundle import Lineage, Precision, Quantisation
+from emotion_detection.crops import How
+from emotion_detection.face_quality import Reason
 from emotion_detection.faces import Detector
 from serving.model import ServedModel
 
@@ -20,6 +21,7 @@ _EXAMPLE_MODEL: JsonDict = {
     "commit": "873a7ee0c1f6b9f2a1d3e4f5a6b7c8d9e0f1a2b3",
     "data_hash": "9b74c9897bac770ffc029102a200c5de7d7bbf5c9cf0ad5fbcbb3f0bd9fb4a4e",
     "bundle_sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+    "precision": "int8",
 }
 
 
@@ -72,6 +74,8 @@ class ModelReference(Answer):
     """Names the images it was trained on."""
     bundle_sha256: str
     """Names the exact files that answer."""
+    precision: Precision
+    """Which of them: fp32, or int8 where the bundle has it and the server does not insist on fp32."""
 
     @classmethod
     def of(cls, model: ServedModel) -> ModelReference:
@@ -83,6 +87,7 @@ class ModelReference(Answer):
             commit=info.lineage.commit,
             data_hash=info.lineage.data_hash,
             bundle_sha256=model.digest,
+            precision=model.precision,
         )
 
     @staticmethod
@@ -294,6 +299,8 @@ class ModelCard(ModelReference):
     """By which the logits are divided; already in the probabilities."""
     metrics: dict[str, float]
     """Measured when it was exported."""
+    quantisation: Quantisation | None
+    """How int8 compared with fp32 when it was exported; null where it was not tried."""
     reference_shares: dict[str, float]
     """Share of each emotion that drift is measured against."""
     lineage: Lineage

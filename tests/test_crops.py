@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from emotion_detection.crops import Cutter, How, Quality, measure
+from emotion_detection.crops import Cutter, How
+from emotion_detection.face_quality import Quality, measure
 from emotion_detection.faces import Box, Face, FaceFinder
 from emotion_detection.preprocess import Pixels, decode, fit, prepare
 from tests.drawn_photos import drawn, encoded, photo, turned
