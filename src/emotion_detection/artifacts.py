@@ -212,14 +212,64 @@ class Registration(Record):
 RecordType = TypeVar("RecordType", bound=BaseModel)
 
 
+class ViewAccuracy(Record):
+    """Accuracy of one of the `views`."""
+
+    val: Interval
+    test: Interval
+
+
+class SliceAccuracy(Record):
+    """Accuracy of a part of the test split; the interval is Wilson's."""
+
+    slicing: str
+    """What it was cut by: class, brightness ..."""
+    title: str
+    images: int
+    accuracy: Interval
+
+
+class CorruptionAccuracy(Record):
+    """Accuracy on faces that were spoiled in one way; the interval is Wilson's."""
+
+    corruption: str
+    strength: float
+    accuracy: Interval
+
+
+class Robustness(Record):
+    """Accuracy on spoiled test images, the same ones in each row."""
+
+    images: int
+    clean: Interval
+    """On the same images, not spoiled."""
+    mean: Interval
+    """Over all corruptions and strengths."""
+    rows: tuple[CorruptionAccuracy, ...]
+
+    def by_corruption(self) -> dict[str, float]:
+        """Mean accuracy over the strengths of each corruption, in their order."""
+        values: dict[str, list[float]] = {}
+        for row in self.rows:
+            values.setdefault(row.corruption, []).append(row.accuracy.value)
+        return {name: sum(found) / len(found) for name, found in values.items()}
+
+
 def model_dir(name: str) -> Path:
     return Path("models", name)
 
 
 def report_dir(name: str) -> Path:
     return Path("reports", name)
+    flip_average: bool = False
+    """Whether every answer is that to the face and its mirror image, as `inference` in params.yaml had it."""
 
 
+    views: dict[str, ViewAccuracy] = {}
+    """Where faces are looked at in several ways, by name in `views`; whatever is served."""
+    robustness: Robustness | None = None
+    slices: tuple[SliceAccuracy, ...] = ()
+    """Of the test split."""
 def bundle_dir(name: str) -> Path:
     return Path("bundles", name)
 

@@ -1,5 +1,6 @@
 """A trained model's answers to the images of one split.
 
+    model = asked(trained, flip_average=True)            # what is judged and served
     logits = predict_logits(model, arrays.images)        # uint8 (N, S, S, C) -> float32 (N, K)
 
 Evaluate measures them; export compares the ONNX graph with them.
@@ -93,11 +94,27 @@ def check_fits(model: keras.Model, info: DatasetInfo) -> None:
         )
 
 
-def predict_logits(model: keras.Model, images: NDArray[np.uint8], description: str = "predict") -> NDArray[np.float32]:
+def asked(model: keras.Model, flip_average: bool) -> keras.Model:
+    """What answers in place of a trained model: itself, or the mean of its logits for a face and its mirror image.
+
+    Both images stand in one batch of twice the size, so that the graph holds every weight and operation once.
+    """
+    if not flip_average:
+        return model
+    image = keras.Input(model.input_shape[1:], dtype="uint8", name="image")
+    both = model(keras.ops.concatenate([image, image[:, :, ::-1]], axis=0))
+    logits = keras.ops.mean(keras.ops.reshape(both, (2, -1, model.output_shape[-1])), axis=0)
+    return keras.Model(image, logits, name=model.name)
+
+
+def predict_logits(
+    model: keras.Model, images: NDArray[np.uint8], description: str = "predict", quiet: bool = False
+) -> NDArray[np.float32]:
     """Outputs of a model in full float32, batch by batch, with a progress bar on a terminal.
 
     Args:
         images: uint8 (N, S, S, C), N > 0.
+        quiet: no progress bar.
 
     Returns:
         float32 (N, K).
@@ -110,7 +127,7 @@ def predict_logits(model: keras.Model, images: NDArray[np.uint8], description: s
     starts = range(0, len(images), BATCH_SIZE)
     batches = [
         np.asarray(model.predict_on_batch(images[start : start + BATCH_SIZE]), dtype=np.float32)
-        for start in track(starts, description, console=Console(stderr=True))
+        for start in track(starts, description, console=Console(stderr=True), disable=quiet)
     ]
     outputs = np.concatenate(batches)
     broken = int((~np.isfinite(outputs)).any(axis=1).sum())
