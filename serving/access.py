@@ -11,6 +11,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -53,17 +54,53 @@ class Visit:
             message["headers"] = [*message.get("headers", ()), own, *self.security, *self.headers]
 
 
-class AccessMiddleware:
-    """To be asked first, so that no answer goes around it."""
+class RequestIds:
+    """What requests are called: as their client says, or by a number of this process."""
 
-    def __init__(self, app: ASGIApp, context: Context, log: AccessLog) -> None:
-        self.app, self._settings, self._log = app, context.settings, log
+    def __init__(self) -> None:
         self._prefix, self._numbers = secrets.token_hex(6), itertools.count(1)
+
+    def of(self, headers: Iterable[Header]) -> str:
+        """The id of the next request, which came with these headers."""
+        for name, value in headers:
+            if name == b"x-request-id" and _SANE.fullmatch(value):
+                return value.decode()
+        return f"{self._prefix}-{next(self._numbers)}"
+
+
+def describe(visit: Visit, method: str, route: str, seconds: float, address: str = "") -> dict[str, object]:
+    """The fields of a request's line in the log.
+
+    Args:
+        route: as the application knows it, never what was asked for.
+        seconds: that it took.
+        address: of the caller, where it is to be logged.
+    """
+    line: dict[str, object] = {
+        "request": visit.id,
+        "method": method,
+        "route": route,
+        "status": visit.status,
+        "ms": round(1000 * seconds, 1),
+        "bytes": visit.size,
+    }
+    if visit.key:
+        line["key"] = visit.key
+    if address:
+        line["address"] = address
+    return line
+
+
+class AccessMiddleware:
+    """To be asked first, so that no answer goes around it but those of turnstile.py."""
+
+    def __init__(self, app: ASGIApp, context: Context, ids: RequestIds, log: AccessLog) -> None:
+        self.app, self._settings, self._ids, self._log = app, context.settings, ids, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
-        visit = scope["visit"] = Visit(self._id(scope))
+        visit = scope["visit"] = Visit(self._ids.of(scope["headers"]))
         request_id.set(visit.id)
         start = time.perf_counter()
 
@@ -95,23 +132,7 @@ class AccessMiddleware:
             await send({"type": "websocket.close", "code": 1011})
         return None
 
-    def _id(self, scope: Scope) -> str:
-        for name, value in scope["headers"]:
-            if name == b"x-request-id" and _SANE.fullmatch(value):
-                return str(value.decode())
-        return f"{self._prefix}-{next(self._numbers)}"
-
     def _line(self, scope: Scope, visit: Visit, seconds: float) -> dict[str, object]:
-        line: dict[str, object] = {
-            "request": visit.id,
-            "method": scope.get("method", "WEBSOCKET"),
-            "route": getattr(scope.get("route"), "path", UNMATCHED),
-            "status": visit.status,
-            "ms": round(1000 * seconds, 1),
-            "bytes": visit.size,
-        }
-        if visit.key:
-            line["key"] = visit.key
-        if self._settings.log_addresses and scope.get("client"):
-            line["address"] = scope["client"][0]
-        return line
+        route = getattr(scope.get("route"), "path", UNMATCHED)
+        address = scope["client"][0] if self._settings.log_addresses and scope.get("client") else ""
+        return describe(visit, scope.get("method", "WEBSOCKET"), route, seconds, address)

@@ -18,7 +18,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from serving import docs, explain, inference, page, problems, recommend, routes, stream, webhooks
-from serving.access import AccessMiddleware
+from serving.access import AccessMiddleware, RequestIds
 from serving.answers import AnswerBook
 from serving.batching import BatchQueue
 from serving.catalogue import read_catalogue
@@ -32,6 +32,7 @@ from serving.metrics import Metrics, MetricsMiddleware
 from serving.model import ModelSlot
 from serving.playlists import Playlists
 from serving.settings import Settings, load_settings
+from serving.turnstile import TURNSTILE, Turnstile
 from serving.uploads import Uploads
 from serving.waiting import WaitingRoom
 from serving.watcher import Watcher
@@ -81,14 +82,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         playlists=Playlists(read_catalogue(settings.catalogue)),
     )
 
-    access_log = AccessLog(settings)
+    access_log, ids = AccessLog(settings), RequestIds()
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, object]]:
         watcher.start()
         queue.start()
         await asyncio.to_thread(watcher.wait, PATIENCE)
-        yield
+        yield {TURNSTILE: Turnstile(context, ids, access_log)}  # uvicorn hands it to every connection
         watcher.stop()
         await asyncio.to_thread(queue.stop)
         access_log.flush()
@@ -106,7 +107,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(DetectPath, context=context)
     guard(app, context)
     app.add_middleware(MetricsMiddleware, metrics=metrics)
-    app.add_middleware(AccessMiddleware, context=context, log=access_log)  # the last is the first one asked
+    app.add_middleware(AccessMiddleware, context=context, ids=ids, log=access_log)  # the last is the first one asked
     problems.install(app)
     for router in (docs.router, *routers):
         app.include_router(router)

@@ -91,6 +91,15 @@ class BatchQueue:
         for thread in self._threads:
             thread.join()
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for a single job."""
+        return self._waiting.qsize() >= self._size
+
+    def overloaded(self) -> Overloaded:
+        """What `check_room` fails with."""
+        return Overloaded(f"{self._size} images wait already; try again later")
+
     def check_room(self, jobs: int = 1) -> None:
         """Do nothing, or fail where `submit` would.
 
@@ -98,7 +107,7 @@ class BatchQueue:
             Overloaded: the queue has no room for so many jobs.
         """
         if self._waiting.qsize() + jobs > self._size:
-            raise Overloaded(f"{self._size} images wait already; try again later")
+            raise self.overloaded()
 
     def submit(self, model: ServedModel, prepares: Sequence[Prepare]) -> list[Job]:
         """Queue jobs, all or none.

@@ -27,7 +27,7 @@ from serving.errors import InvalidRequest, RequestError
 from serving.heat import heat_json
 from serving.judging import Looking
 from serving.model import ServedModel
-from serving.problems import MEDIA_TYPE, headers_of, problem_of
+from serving.problems import problem_of, written_refusal
 from serving.schemas import DetectOptions, FaceOptions
 
 log = logging.getLogger(__name__)
@@ -122,11 +122,9 @@ class Detect:
             return problem.model_dump_json()
 
     def _refusal(self, error: RequestError | ImageError) -> tuple[int, list[Header], bytes]:
-        kind, problem = problem_of(error)
+        kind, headers, body = written_refusal(error, self._context.settings)
         self._context.metrics.reject(kind.slug)
-        headers = {"Content-Type": MEDIA_TYPE, **headers_of(kind, self._context.settings)}
-        encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        return kind.status, encoded, problem.model_dump_json().encode()
+        return kind.status, headers, body
 
 
 def parse_options(query: bytes, kind: type[Options]) -> Options:

@@ -44,6 +44,7 @@ from serving.errors import (
     UnsupportedBody,
     UpgradeRequired,
 )
+from serving.headers import Header
 from serving.schemas import Problem
 from serving.settings import Settings
 
@@ -121,6 +122,14 @@ def headers_of(kind: Kind, settings: Settings) -> dict[str, str]:
         pause = max(1, round(settings.retry_seconds)) if kind is KINDS[NotReady] else SHORTLY
         return {"Retry-After": str(pause)}
     return {"Upgrade": "websocket"} if kind.status == 426 else {}
+
+
+def written_refusal(error: Exception, settings: Settings) -> tuple[Kind, list[Header], bytes]:
+    """The answer to an error as headers and body, for those that do without Starlette."""
+    kind, problem = problem_of(error)
+    headers = {"Content-Type": MEDIA_TYPE, **headers_of(kind, settings)}
+    encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    return kind, encoded, problem.model_dump_json().encode()
 
 
 def documented(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:

@@ -1,9 +1,10 @@
-"""HTTP/1.1 as uvicorn and httptools speak it, with three differences.
+"""HTTP/1.1 as uvicorn and httptools speak it, with four differences.
 
 * Clients that do not speak are cut off: uvicorn waits for ever for the rest of a request.
 * The end loses nothing: uvicorn closes idle connections at once, and with them a request that is already on its way.
   Here a connection is told by its next answer (`Connection: close`), or closed when nothing came for `LINGER` seconds.
 * Head and body of an answer are one system call and one packet, not two.
+* What turnstile.py stops is refused as soon as its head is there; its body is read, and goes nowhere.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from serving.headers import SECURITY_HEADERS
+from serving.turnstile import TURNSTILE, Turnstile
 
 _WEBSOCKET_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 MAX_HEAD = 32_768
@@ -54,6 +56,18 @@ class _Corked:
         return getattr(self.transport, name)
 
 
+class _Refused:
+    """What stands for a request, where uvicorn looks for one, that got its answer without ever being one."""
+
+    response_started = response_complete = True
+    disconnected = False
+    message_event = asyncio.Event()
+    """Nobody waits for it."""
+
+
+_REFUSED = _Refused()
+
+
 class StreamProtocol(WebSocketsSansIOProtocol):
     """A WebSocket; uvicorn's, but that the log does not hold the addresses of those who open one."""
 
@@ -79,6 +93,7 @@ class Protocol(HttpToolsProtocol):
         self._guard: asyncio.TimerHandle | None = None
         self._ending = False
         self._head_size = 0
+        self._turnstile: Turnstile | None = self.app_state.get(TURNSTILE)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -109,14 +124,22 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._unfinished = "body"
         self._relax()
+        if self._turnstile is not None and self._turnstile.stops(self.url, self.headers) and self._is_plain_post():
+            return self._turn_away(self._turnstile)
         super().on_headers_complete()
         if self._ending:
             self.cycle.keep_alive = False
+        return None
 
     def on_message_complete(self) -> None:
+        answered_early = self._unfinished == "body" and self.cycle is not None and self.cycle.response_complete
         self._unfinished = ""
         self._relax()
         super().on_message_complete()
+        if answered_early and self.timeout_keep_alive_task is None and not self.parser.should_upgrade():
+            # The rest of the body has stopped the clock of the idle connection that this is now.
+            handler = self.timeout_keep_alive_handler
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, handler)
 
     def on_response_complete(self) -> None:
         self._corked.flush()
@@ -139,9 +162,25 @@ class Protocol(HttpToolsProtocol):
         else:
             self._close_after(LINGER)
 
+    def _is_plain_post(self) -> bool:
+        """Whether a request can be answered at once: none before it waits, and nothing but its body follows."""
+        if self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1" or self.expect_100_continue:
+            return False
+        if not self.parser.should_keep_alive() or self.parser.should_upgrade() or self._ending:
+            return False
+        waiting = self.cycle is not None and not self.cycle.response_complete
+        return not (waiting or self.flow.write_paused or self.transport.is_closing())
+
+    def _turn_away(self, turnstile: Turnstile) -> None:
+        self.cycle = _REFUSED  # type: ignore[assignment]
+        self._corked.transport.write(turnstile.refuse(self.headers, self.client, self.server_state.default_headers))
+        self.on_response_complete()
+
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is answered with a problem document as well."""
-        if self._head_size > MAX_HEAD:
+        if self._unfinished == "body" and self.cycle is not None and self.cycle.response_started:
+            self.transport.close()  # its answer is there already
+        elif self._head_size > MAX_HEAD:
             self._refuse(431, "head-too-large", "Head too large", f"more than {MAX_HEAD} bytes of header lines")
         else:
             self._refuse(400, "invalid-http", "Invalid HTTP", msg)

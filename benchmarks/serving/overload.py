@@ -74,6 +74,10 @@ def report(peak: list[Load], load: Load, probe: Probe) -> Table:
     table.add_row("answered/s", f"{load.rate:,.0f}")
     table.add_row("goodput, of the peak", f"{load.rate / best:.2f}")
     table.add_row("refused with 503/s", f"{load.refused / load.seconds:,.0f}")
+    cost = statistics.median(1000 * one.cpu_seconds / one.good for one in peak)
+    rest = load.cpu_seconds - cost * load.good / 1000
+    table.add_row("CPU s per 1,000 answers at the peak", f"{cost:.2f}")
+    table.add_row("CPU s per 1,000 refusals: the rest", f"{1000 * rest / load.refused:.3f}" if load.refused else "")
     table.add_row("lost or answered otherwise", f"{load.lost + load.requests - load.good - load.refused}")
     if len(probe.accepted_ms) > 1:
         p99 = statistics.quantiles(probe.accepted_ms, n=100)[98]
