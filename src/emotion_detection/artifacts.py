@@ -187,35 +187,11 @@ class SplitMetrics(Record):
     recall: dict[str, float]
 
 
-class Report(Record):
-    """`reports/M/metrics.json`."""
-
-    model: str
-    temperature: float
-    """Fitted on the validation split."""
-    val: SplitMetrics
-    test: SplitMetrics
-
-
-class Registration(Record):
-    """`registrations/M.json`."""
-
-    model: str
-    name: str
-    """Registered model in MLflow."""
-    version: str
-    run_id: str
-    tracking_uri: str
-    bundle_sha256: str
-
-
-RecordType = TypeVar("RecordType", bound=BaseModel)
-
-
 class ViewAccuracy(Record):
     """Accuracy of one of the `views`."""
 
-    val: Interval
+    val: Interval | None
+    """None for ten crops, which cost too much for a figure that nothing is chosen by."""
     test: Interval
 
 
@@ -255,21 +231,46 @@ class Robustness(Record):
         return {name: sum(found) / len(found) for name, found in values.items()}
 
 
+class Report(Record):
+    """`reports/M/metrics.json`."""
+
+    model: str
+    temperature: float
+    """Fitted on the validation split."""
+    flip_average: bool = False
+    """Whether every answer is that to the face and its mirror image, as `inference` in params.yaml had it."""
+    val: SplitMetrics
+    test: SplitMetrics
+    views: dict[str, ViewAccuracy] = {}
+    """Where faces are looked at in several ways, by name in `views`; whatever is served."""
+    robustness: Robustness | None = None
+    slices: tuple[SliceAccuracy, ...] = ()
+    """Of the test split."""
+
+
+class Registration(Record):
+    """`registrations/M.json`."""
+
+    model: str
+    name: str
+    """Registered model in MLflow."""
+    version: str
+    run_id: str
+    tracking_uri: str
+    bundle_sha256: str
+
+
+RecordType = TypeVar("RecordType", bound=BaseModel)
+
+
 def model_dir(name: str) -> Path:
     return Path("models", name)
 
 
 def report_dir(name: str) -> Path:
     return Path("reports", name)
-    flip_average: bool = False
-    """Whether every answer is that to the face and its mirror image, as `inference` in params.yaml had it."""
 
 
-    views: dict[str, ViewAccuracy] = {}
-    """Where faces are looked at in several ways, by name in `views`; whatever is served."""
-    robustness: Robustness | None = None
-    slices: tuple[SliceAccuracy, ...] = ()
-    """Of the test split."""
 def bundle_dir(name: str) -> Path:
     return Path("bundles", name)
 
