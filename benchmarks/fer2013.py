@@ -4,20 +4,17 @@
 
 Published figures are for all 3,589 PrivateTest images, 288 of which stand in the training split, too. So each figure
 is printed for all of them, for those that do not (leak-free), and for the clean images of PublicTest and PrivateTest
-together (neither in train nor twice); the latter hold the images on which the epoch was selected. `as served` is one
-pass of the graph; `mirrored` averages the probabilities of an image and its mirror image; `ten-crop` those of four
-corners and the centre (44 of 48 pixels, upsized), each mirrored. Intervals are 95 % bootstrap. With `--public` the
-published mini_xception weights (fer2013_mini_XCEPTION.102-0.66.hdf5) answer the same images, and p is McNemar's.
+together (neither in train nor twice); the latter hold the images on which the epoch was selected. The views are those
+of `emotion_detection.views`; `single` is one pass of the served graph. Intervals are 95 % bootstrap. With `--public`
+the published mini_xception weights (fer2013_mini_XCEPTION.102-0.66.hdf5) answer the same images, and p is McNemar's.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-import cv2
 import numpy as np
 import pandas as pd
 import typer
@@ -28,7 +25,7 @@ from rich.table import Table
 
 from benchmarks.public_mini_xception import CONFIDENCE, RESAMPLES, public_logits, public_model
 from emotion_detection import stats
-from emotion_detection.bundle import BundleInfo, read_bundle
+from emotion_detection.bundle import BundleInfo, ModelBundle, read_bundle
 from emotion_detection.data.defects import redundant
 from emotion_detection.data.sources import open_source
 from emotion_detection.errors import reported
@@ -36,10 +33,11 @@ from emotion_detection.models import InputSpec
 from emotion_detection.params import DataParams
 from emotion_detection.preprocess import prepare
 from emotion_detection.scoring import score
+from emotion_detection.stats import softmax
+from emotion_detection.views import view_logits
 
 Images = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
-CROP = 44 / 48
 
 
 def test_images(source: str, info: BundleInfo) -> tuple[pd.DataFrame, Images]:
@@ -63,24 +61,13 @@ def test_images(source: str, info: BundleInfo) -> tuple[pd.DataFrame, Images]:
     return table, np.stack(images)
 
 
-def ten_crops(images: Images) -> list[Images]:
-    """Ten views of each image: uint8 (N, S, S, C) each."""
-    size = images.shape[1]
-    crop = round(size * CROP)
-    places = [(0, 0), (0, size - crop), (size - crop, 0), (size - crop, size - crop), ((size - crop) // 2,) * 2]
-    cut = [images[:, y : y + crop, x : x + crop] for y, x in places]
-    resized = [np.stack([cv2.resize(face, (size, size)) for face in view]).reshape(images.shape) for view in cut]
-    return [turned for view in resized for turned in (view, view[:, :, ::-1])]
-
-
-def views(answer: Callable[[Images], Probabilities], images: Images) -> dict[str, Probabilities]:
+def views(bundle: ModelBundle, images: Images) -> dict[str, Probabilities]:
     """Probabilities (N, K) by way of looking."""
-    single = answer(images)
-    return {
-        "as served": single,
-        "mirrored": (single + answer(np.ascontiguousarray(images[:, :, ::-1]))) / 2,
-        "ten-crop": np.mean([answer(np.ascontiguousarray(view)) for view in ten_crops(images)], axis=0),
-    }
+
+    def logits(faces: Images) -> Probabilities:
+        return np.log(np.maximum(score(bundle, faces).probabilities, np.finfo(np.float32).tiny))
+
+    return {view: softmax(values).astype(np.float32) for view, values in view_logits(logits, images, True).items()}
 
 
 def figures(probabilities: Probabilities, labels: NDArray[np.int64], names: tuple[str, ...]) -> list[str]:
@@ -112,11 +99,11 @@ def main(
     ours = read_bundle(bundle)
     info = ours.info
     images, pixels = test_images(data, info)
-    seen = views(lambda faces: score(ours, faces).probabilities, pixels)
+    seen = views(ours, pixels)
     theirs = None
     if public:
         model = public_model(public, InputSpec(info.image_size, info.channels, len(info.labels)))
-        theirs = stats.softmax(public_logits(model, pixels, info.labels)).astype(np.float32)
+        theirs = softmax(public_logits(model, pixels, info.labels)).astype(np.float32)
     private = images["split"] == "test"
     sets = {
         "PrivateTest": private,
