@@ -6,12 +6,14 @@ PYTHON ?= python3
 VENV := .venv
 SERVE_VENV := .venv-serve
 VENDOR := serving/static/vendor
+WEB_FILES := $(addprefix onnxruntime-web/dist/,ort.wasm.bundle.min.mjs ort-wasm-simd-threaded.wasm) \
+  $(addprefix swagger-ui-dist/,swagger-ui-bundle.js swagger-ui.css)
 UV := $(VENV)/bin/uv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # a stage that compiles TensorFlow anew at every start loses seconds
 
 # `data.source=x` among the words after `make` reaches `emotion run` as it is.
-PARAMS = $(foreach word,$(filter seed=% data.% validation.% training.% models.% evaluation.% export.% gate.% registry.%,$(MAKEOVERRIDES)),'$(word)')
+PARAMS = $(foreach word,$(filter seed=% data.% validation.% training.% models.% inference.% evaluation.% export.% gate.% registry.%,$(MAKEOVERRIDES)),'$(word)')
 preset ?=
 
 .DEFAULT_GOAL := help
@@ -38,7 +40,7 @@ check: $(VENV)/.dev ## Static checks only: format, lint, types, locks
 serve: $(SERVE_VENV)/.serve web ## Serve the champion at http://127.0.0.1:8000
 	PYTHONPATH=src $(SERVE_VENV)/bin/python -m serving
 
-web: $(VENDOR)/.web ## ONNX Runtime for the page's switch "On this device"; without npm the page has no such switch
+web: $(VENDOR)/.web ## What browsers run: ONNX Runtime for the page's switch "On this device", Swagger UI for /docs; takes npm
 
 ui: $(VENV)/.train ## MLflow's pages at http://127.0.0.1:5000
 	emotion ui
@@ -82,6 +84,6 @@ $(VENDOR)/.web: requirements/web/package-lock.json
 	@mkdir -p $(VENDOR)
 	@rm -rf $(VENDOR)/tmp && cp -r requirements/web $(VENDOR)/tmp && \
 	npm ci --loglevel=error --ignore-scripts --prefix $(VENDOR)/tmp && \
-	cp $(addprefix $(VENDOR)/tmp/node_modules/onnxruntime-web/dist/,ort.wasm.bundle.min.mjs ort-wasm-simd-threaded.wasm) $(VENDOR) && \
+	cp $(addprefix $(VENDOR)/tmp/node_modules/,$(WEB_FILES)) $(VENDOR) && \
 	rm -r $(VENDOR)/tmp && touch $@ || \
-	echo 'npm is missing or failed: the page cannot run models in the browser; all else works' >&2
+	echo 'npm is missing or failed: the page cannot run models in the browser, /docs has no UI; all else works' >&2

@@ -37,8 +37,6 @@ class Visit:
     """Name of the API key it came with."""
     headers: list[Header] = field(default_factory=list)
     """Of its answer, whatever that will be."""
-    security: list[Header] = field(default_factory=lambda: SECURITY_HEADERS)
-    """More of them, for browsers."""
     status: int = 0
     size: int = 0
     """Bytes of the body of the answer."""
@@ -51,7 +49,7 @@ class Visit:
         elif kind in {"http.response.start", "websocket.http.response.start", "websocket.accept"}:
             self.status = message.get("status", 101)
             own = (b"x-request-id", self.id.encode())
-            message["headers"] = [*message.get("headers", ()), own, *self.security, *self.headers]
+            message["headers"] = [*message.get("headers", ()), own, *SECURITY_HEADERS, *self.headers]
 
 
 class RequestIds:

@@ -1,20 +1,20 @@
-"""GET /docs: Swagger UI. The only page that needs more than this server: it loads the UI from a CDN."""
+"""GET /docs: Swagger UI, from this host alone; `make web` brings its files, and without them the page says so.
+
+Addresses in the page are relative, so that it works under any prefix (`root_path`).
+"""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
-from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import HTMLResponse
+from fastapi import APIRouter, Request, Response
 
-from serving.headers import docs_headers
+from serving.page import STATIC, static
 
 router = APIRouter(include_in_schema=False)
+ASSETS = tuple(STATIC / "vendor" / name for name in ("swagger-ui-bundle.js", "swagger-ui.css"))
 
 
 @router.get("/docs")
-async def docs(request: Request) -> HTMLResponse:
-    """FastAPI's page, with the headers that let it work."""
-    prefix = request.scope.get("root_path", "").rstrip("/")
-    page = get_swagger_ui_html(openapi_url=prefix + request.app.openapi_url, title=request.app.title)
-    request.scope["visit"].security = docs_headers(bytes(page.body))
-    return page
+async def docs(request: Request) -> Response:
+    """The operations, to be read and tried."""
+    complete = all(asset.is_file() for asset in ASSETS)
+    return await static("docs.html" if complete else "docs-missing.html", request)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import io
 import json
 import logging
@@ -43,9 +41,8 @@ def test_every_answer_tells_browsers_to_be_careful(client: TestClient, path: str
     assert policy(answer)["object-src"] == policy(answer)["frame-ancestors"] == "'none'"
     assert "'unsafe-inline'" not in policy(answer)["script-src"]
     assert "'unsafe-eval'" not in policy(answer)["script-src"]
-    if path != "/docs":
-        assert policy(answer)["script-src"] == "'self' 'wasm-unsafe-eval'"
-        assert "https:" not in answer.headers["content-security-policy"]
+    assert policy(answer)["script-src"] == "'self' 'wasm-unsafe-eval'"
+    assert "https:" not in answer.headers["content-security-policy"]
 
 
 async def _fail() -> None:
@@ -54,16 +51,6 @@ async def _fail() -> None:
 
 def test_a_detection_has_them_too(client: TestClient) -> None:
     assert SECURE.items() <= dict(post_file(client, encode()).headers).items()
-
-
-def test_the_script_in_the_documentation_page_is_allowed_by_its_hash(client: TestClient) -> None:
-    answer = client.get("/docs")
-    for page in (answer, TestClient(client.app, root_path="/emotions").get("/docs")):
-        [script] = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)
-        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        assert f"'sha256-{digest}'" in policy(page)["script-src"]
-    for source in re.findall(r'(?:src|href)="(https://[^/"]+)', answer.text):
-        assert source in answer.headers["content-security-policy"]
 
 
 @pytest.mark.parametrize("sent", ["abc", "a-b_c.D9", "x" * 64])

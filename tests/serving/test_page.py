@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
-from emotion_detection.bundle import MODEL_FILE, file_sha256, read_bundle, write_bundle_info
+from emotion_detection.bundle import INT8_FILE, MODEL_FILE, read_bundle
 from serving import page
 from tests.serving.processes import ROOT
-from tests.serving.tiny import TinyBundle
+from tests.serving.tiny import TinyBundle, write_bundle
 
 WEB = ROOT / "requirements" / "web"
 
@@ -54,7 +55,9 @@ def test_nothing_of_the_page_is_written_into_it_or_comes_from_elsewhere() -> Non
         text = file.read_text()
         assert "//" not in text.replace("<!--", "")
         assert not any(word in text for word in ("<style", "style=", " onclick", "javascript:"))
-        assert text.count("<script") == text.count('<script type="module" src="/static/')
+        assert len(re.findall("<script", text)) == len(
+            re.findall(r'<script (type="module"|defer) src="/?static/', text)
+        )
 
 
 def test_the_page_and_its_files_ask_for_no_key(tiny: TinyBundle, start: Callable[..., TestClient]) -> None:
@@ -77,15 +80,15 @@ def test_the_model_file_comes_with_its_checksum_and_only_once(client: TestClient
 
 
 @pytest.mark.usefixtures("with_runtime")
-def test_browsers_get_int8_where_the_bundle_has_it(tiny: TinyBundle, start: Callable[..., TestClient]) -> None:
-    small = tiny.directory / page.INT8_FILE
-    small.write_bytes((tiny.directory / MODEL_FILE).read_bytes() + b"\x72\x00")  # an empty metadata entry more
-    info = read_bundle(tiny.directory).info
-    files = {**info.files, small.name: file_sha256(small)}
-    write_bundle_info(tiny.directory, info.model_copy(update={"files": files}))
-    answer = start(bundle=tiny.directory).get("/model/model.onnx")
-    assert answer.content == small.read_bytes()
-    assert answer.headers["etag"] == f'"{files[small.name]}"'
+@pytest.mark.parametrize(("precision", "name"), [("auto", INT8_FILE), ("fp32", MODEL_FILE)])
+def test_browsers_get_the_graph_that_the_server_runs(
+    tmp_path: Path, start: Callable[..., TestClient], precision: str, name: str
+) -> None:
+    tiny = write_bundle(tmp_path, int8=True)
+    answer = start(bundle=tiny.directory, precision=precision).get("/model/model.onnx")
+    assert answer.content == (tiny.directory / name).read_bytes()
+    assert answer.headers["etag"] == f'"{read_bundle(tiny.directory).info.files[name]}"'
+    assert answer.headers["x-model-precision"] == ("fp32" if name == MODEL_FILE else "int8")
 
 
 @pytest.mark.usefixtures("with_runtime")
