@@ -2,6 +2,7 @@
 
     engine = Engine(read_bundle(Path("bundles/lenet")))
     engine.predict(engine.crops(jpeg_bytes))          -> float32 (1, K), the row sums to 1
+    engine.precision                                  -> int8 where the bundle has it, and nothing else is wanted
 
 Nothing here knows of HTTP, and everything is safe to call from several threads at once.
 """
@@ -10,12 +11,13 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from emotion_detection.bundle import INPUT_NAME, OUTPUT_NAME, ModelBundle
+from emotion_detection.bundle import INPUT_NAME, OUTPUT_NAME, ModelBundle, Wanted
 from emotion_detection.errors import BundleError
 from emotion_detection.golden import check_golden
 from emotion_detection.preprocess import MAX_PIXELS, Pixels, prepare
@@ -31,24 +33,28 @@ class Engine:
     them without standing in each other's way; the other spreads one call over all cores, for a request that is alone.
     """
 
-    def __init__(self, bundle: ModelBundle, threads: int = 1) -> None:
+    def __init__(self, bundle: ModelBundle, threads: int = 1, precision: Wanted = "auto") -> None:
         """Load the graph, check that it is what `bundle.json` says, and that it answers the golden faces.
 
         Args:
             bundle: as `read_bundle` gives it.
             threads: of ONNX Runtime within one call of `predict` that is alone.
+            precision: which of the bundle's graphs is to answer.
 
         Raises:
-            BundleError: the graph cannot be loaded or run, or its inputs or outputs differ from the contract.
+            BundleError: the bundle lacks the wanted precision; or the graph cannot be loaded or run, or its inputs or
+                outputs differ from the contract.
             GoldenMismatch: it answers the golden faces otherwise than at training.
         """
-        self._bundle = bundle
-        self._session = _open_session(bundle, 1)
-        self._wide_session = _open_session(bundle, threads) if threads > 1 else self._session
+        self._bundle, self.precision = bundle, bundle.precision(precision)
+        self.graph = bundle.graph_path(self.precision)
+        """The file that answers."""
+        self._session = _open_session(self.graph, 1)
+        self._wide_session = _open_session(self.graph, threads) if threads > 1 else self._session
         for alone in (False, True):
             self._warm_up(alone)
-            check_golden(bundle, partial(self.predict, alone=alone))
-        if bundle.golden_path is None:
+            check_golden(bundle, partial(self.predict, alone=alone), self.precision)
+        if bundle.golden(self.precision) is None:
             log.warning("%s: has no golden faces to check the answers with; export it again", bundle.directory)
 
     def crops(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -80,15 +86,15 @@ class Engine:
         try:
             answer = self.predict(blank, alone)
         except Exception as error:  # ONNX Runtime's errors have no common base of their own
-            raise _refused(self._bundle, f"cannot be run on {blank.shape} {blank.dtype}: {error}") from None
+            raise _refused(self.graph, f"cannot be run on {blank.shape} {blank.dtype}: {error}") from None
         if answer.shape != (1, len(info.labels)) or answer.dtype != np.float32:
             expected = f"(1, {len(info.labels)}) float32"
-            raise _refused(self._bundle, f"answers with {answer.shape} {answer.dtype}, expected {expected}")
+            raise _refused(self.graph, f"answers with {answer.shape} {answer.dtype}, expected {expected}")
         if not np.isclose(answer.sum(), 1, atol=1e-3):  # false for NaN as well
-            raise _refused(self._bundle, f"answers with {answer[0]}, which are no probabilities")
+            raise _refused(self.graph, f"answers with {answer[0]}, which are no probabilities")
 
 
-def _open_session(bundle: ModelBundle, threads: int) -> ort.InferenceSession:
+def _open_session(path: Path, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -96,10 +102,10 @@ def _open_session(bundle: ModelBundle, threads: int) -> ort.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
-        return ort.InferenceSession(bundle.model_path, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
-        raise _refused(bundle, f"ONNX Runtime cannot load it: {error}") from None
+        raise _refused(path, f"ONNX Runtime cannot load it: {error}") from None
 
 
-def _refused(bundle: ModelBundle, why: str) -> BundleError:
-    return BundleError(f"{bundle.model_path}: {why}; export the model again")
+def _refused(path: Path, why: str) -> BundleError:
+    return BundleError(f"{path}: {why}; export the model again")

@@ -38,7 +38,7 @@ STAGE_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 
 """Seconds."""
 BATCH_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONFIDENCE_BUCKETS = tuple(tenth / 10 for tenth in range(1, 11))
-MODEL_LABELS = ("name", "version", "run_id", "architecture", "commit", "data_hash", "bundle_sha256")
+MODEL_LABELS = ("name", "version", "run_id", "architecture", "commit", "data_hash", "bundle_sha256", "precision")
 UNMATCHED = "unmatched"
 """`route` of requests to paths that do not exist: their number has no bound."""
 
@@ -106,8 +106,9 @@ class Metrics:
         for emotion, share in info.reference_shares.items():
             self.reference_share.labels(emotion).set(share)
         values = (model.name, model.version, model.run_id, info.architecture, info.lineage.commit)
+        files = (info.lineage.data_hash, model.digest, model.precision)
         _forget(self.model_info)
-        self.model_info.labels(*(value or "" for value in values), info.lineage.data_hash, model.digest).set(1)
+        self.model_info.labels(*(value or "" for value in values), *files).set(1)
         self.model_ready.set(1)
 
     def prediction_counters(self, model: ServedModel) -> PredictionCounters:

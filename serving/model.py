@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from emotion_detection.bundle import ModelBundle
+from emotion_detection.bundle import ModelBundle, Precision
 from serving.engine import Engine
 from serving.errors import NotReady
 
@@ -31,6 +31,11 @@ class ServedModel:
     def digest(self) -> str:
         """SHA-256 that names the bundle."""
         return self.bundle.info.digest()
+
+    @property
+    def precision(self) -> Precision:
+        """What its answers are computed in."""
+        return self.engine.precision
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
-from emotion_detection.bundle import MODEL_FILE
 from serving.errors import NotReady
 from serving.problems import documented
 from serving.routes import LINEAGE_HEADERS, CurrentModel
@@ -22,7 +21,6 @@ from serving.schemas import ModelReference
 STATIC = Path(__file__).with_name("static")
 RUNTIME = STATIC / "vendor" / "ort.wasm.bundle.min.mjs"
 """ONNX Runtime for browsers; `make web` puts it there where npm is installed."""
-INT8_FILE = "model.int8.onnx"
 _CACHING = {"Cache-Control": "no-cache"}
 for _suffix, _kind in {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm"}.items():
     mimetypes.add_type(_kind, _suffix)  # browsers run nothing else, and some systems' lists are wrong
@@ -65,16 +63,14 @@ async def static(path: str, request: Request) -> Response:
     },
 )
 async def model_file(request: Request, model: CurrentModel) -> Response:
-    """ONNX: uint8 `image` (N, S, S, C) to float32 `probabilities` (N, K), int8 inside where the bundle has that.
+    """ONNX: uint8 `image` (N, S, S, C) to float32 `probabilities` (N, K); the very graph that answers here.
 
-    The ETag is the file's SHA-256; the headers say which model it is.
+    The ETag is the file's SHA-256; the headers say which model it is, and in which precision.
     """
-    files = model.bundle.info.files
-    name = INT8_FILE if INT8_FILE in files else MODEL_FILE
-    headers = {"ETag": f'"{files[name]}"', **_CACHING, **ModelReference.of(model).headers()}
+    path = model.engine.graph
+    headers = {"ETag": f'"{model.bundle.info.files[path.name]}"', **_CACHING, **ModelReference.of(model).headers()}
     if headers["ETag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    path = model.bundle.directory / name
     if not path.is_file():
-        raise NotReady(f"{name} is no longer on the server's disk; its model still answers")
+        raise NotReady(f"{path.name} is no longer on the server's disk; its model still answers")
     return FileResponse(path, media_type="application/octet-stream", headers=headers)

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import CliSuppress, SettingsConfigDict
 
+from emotion_detection.bundle import Wanted
 from emotion_detection.crops import MAX_FACES, SCALE
 from emotion_detection.errors import EmotionError, FaceModelError
 from emotion_detection.face_model import cached_face_model, read_face_model
@@ -70,6 +71,9 @@ class Settings(SafetySettings):
     """Threads that decode and predict; 0: one per core, divided among the processes."""
     threads: int = Field(0, ge=0, le=256)
     """Threads of ONNX Runtime for a request that has the server for itself; 0: as many as `workers`."""
+    precision: Wanted = "auto"
+    """auto: int8 where the model's bundle has it, since it has it only where it is as good and faster; fp32 or int8 to
+    insist: with int8, models that do not have it are refused."""
     max_batch: int = Field(32, ge=1, le=1024)
     """Most images that one worker takes at once, and most faces in one run of the model."""
     queue_size: int = Field(256, ge=1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
-from emotion_detection.bundle import read_bundle
+from emotion_detection.bundle import ModelBundle, read_bundle
 from emotion_detection.errors import BundleError, RegistryError
 from serving.cache import BundleCache
 from serving.engine import Engine
@@ -94,7 +94,7 @@ class RegistrySource:
         if found is None:
             return None
         record, bundle = found
-        engine = Engine(bundle, self._settings.lone_threads)
+        engine = open_engine(bundle, self._settings)
         return ServedModel(self._settings.model, record.version, record.run_id, bundle, engine)
 
     def newer(self, current: ServedModel | None) -> ServedModel | None:
@@ -116,7 +116,7 @@ class RegistrySource:
 
     def _load(self, version: VersionInfo) -> ServedModel:
         bundle = self._cache.fetch(version)
-        engine = Engine(bundle, self._settings.lone_threads)
+        engine = open_engine(bundle, self._settings)
         return ServedModel(self._settings.model, version.version, version.run_id, bundle, engine)
 
     def _resolve(self) -> VersionInfo:
@@ -136,7 +136,12 @@ def load_directory(settings: Settings) -> ServedModel:
     assert settings.bundle is not None  # noqa: S101 (for the type checker)
     bundle = read_bundle(settings.bundle)
     version = f"bundle-{bundle.info.digest()[:12]}"
-    return ServedModel(bundle.info.model, version, None, bundle, Engine(bundle, settings.lone_threads))
+    return ServedModel(bundle.info.model, version, None, bundle, open_engine(bundle, settings))
+
+
+def open_engine(bundle: ModelBundle, settings: Settings) -> Engine:
+    """Load a bundle as the settings say; errors as `Engine`."""
+    return Engine(bundle, settings.lone_threads, settings.precision)
 
 
 def open_source(settings: Settings) -> Source:

@@ -148,13 +148,16 @@ def test_the_champion_answers_where_nothing_else_is_named(project: Path) -> None
     assert "no versions yet" in fail("detect", "many.png")
     succeed("promote", "good")
     [record] = as_json("detect", "many.png")
-    assert record["model"] == {"name": "good", "bundle_sha256": read_bundle(Path("bundles/good")).info.digest()}
+    digest = read_bundle(Path("bundles/good")).info.digest()
+    assert record["model"] == {"name": "good", "bundle_sha256": digest, "precision": "fp32"}
     assert as_json("detect", "many.png") == [record]
 
 
 def test_what_cannot_work_is_said_at_once(bundle: str) -> None:
     assert "does `emotion serve` run?" in fail("detect", "many.png", "--server", f"http://127.0.0.1:{free_port()}")
     assert "leave --bundle" in fail("detect", "many.png", "--server", "http://x", "--bundle", bundle)
+    assert "leave --bundle" in fail("detect", "many.png", "--server", "http://x", "--precision", "fp32")
+    assert "has no model.int8.onnx" in fail("detect", "many.png", "--bundle", bundle, "--precision", "int8")
     assert "expected a bundle" in fail("detect", "many.png", "--bundle", "nowhere")
     Path("other.onnx").write_bytes(b"x")
     assert "SHA-256 is" in fail("detect", "many.png", "--bundle", bundle, "--face-model", "other.onnx")

@@ -7,6 +7,7 @@ const ROWS = [
   ["Commit", (card) => card.commit],
   ["Data", (card) => card.data_hash],
   ["Bundle", (card) => card.bundle_sha256],
+  ["Computes in", (card) => card.precision],
 ];
 
 /** `onCopy(what)` says that something was copied. */

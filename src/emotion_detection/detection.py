@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_detection.bundle import ModelBundle
+from emotion_detection.bundle import ModelBundle, Wanted
 from emotion_detection.crops import Crop, Cut, Cutter, How
 from emotion_detection.errors import DetectionError, ImageError
 from emotion_detection.explain.bundles import predictor
@@ -48,14 +48,17 @@ class Detector(Protocol):
 class LocalDetector:
     """Answers with a bundle, in this process."""
 
-    def __init__(self, bundle: ModelBundle, find: FaceFinder) -> None:
+    def __init__(self, bundle: ModelBundle, find: FaceFinder, precision: Wanted = "auto") -> None:
         """Load the model.
 
+        Args:
+            precision: which of the bundle's graphs is to answer.
+
         Raises:
-            BundleError: `model.onnx` cannot be loaded.
+            BundleError: the bundle lacks the wanted precision, or the graph cannot be loaded.
         """
-        self._info = bundle.info
-        self._predict = predictor(bundle)
+        self._info, self._precision = bundle.info, bundle.precision(precision)
+        self._predict = predictor(bundle, precision=precision)
         self._cutter = Cutter(find, find.sees_colour)
 
     def file(self, data: bytes, how: How) -> Record:
@@ -72,7 +75,7 @@ class LocalDetector:
         faces = [_face(crop, self._emotion(row)) for crop, row in zip(cut.crops, rows, strict=True)]
         nothing = dict.fromkeys(("label", "confidence", "probabilities"))
         largest = {key: faces[0][key] for key in nothing} if faces else nothing
-        model = {"name": self._info.model, "bundle_sha256": self._info.digest()}
+        model = {"name": self._info.model, "bundle_sha256": self._info.digest(), "precision": self._precision}
         return {**largest, "image": {"width": cut.width, "height": cut.height}, "faces": faces, "model": model}
 
     def _emotion(self, row: NDArray[np.floating[Any]]) -> Record:

@@ -3,7 +3,8 @@
     write_golden(directory / GOLDEN_FILE, faces, probabilities)      # export
     check_golden(bundle, engine.predict)                             # the server, before a model answers anybody
 
-They show on the machine that serves whether graph, runtime and processor still give the answers of the training. The
+They show on the machine that serves whether graph, runtime and processor still give the answers of the training. A
+graph in int8 has a file of its own, with the answers that it gave itself where it was made, and its own tolerance. The
 faces are drawn: pictures of people have no business in a file that is copied to every server.
 """
 
@@ -17,11 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_detection.bundle import BundleInfo, ModelBundle
+from emotion_detection.bundle import BundleInfo, ModelBundle, Precision
 from emotion_detection.errors import BundleError, GoldenMismatch
 
 TOLERANCE = 1e-3
 """Largest difference of any probability between two machines; instruction sets round differently."""
+INT8_TOLERANCE = 2e-2
+"""The same for int8: where two machines round an activation to neighbouring steps, the answers differ by more."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,13 @@ def read_golden(path: Path, info: BundleInfo) -> GoldenFaces:
     return golden
 
 
-def check_golden(bundle: ModelBundle, predict: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> float | None:
+def check_golden(
+    bundle: ModelBundle, predict: Callable[[NDArray[np.uint8]], NDArray[np.float32]], precision: Precision = "fp32"
+) -> float | None:
     """Compare answers with those of the training, all faces at once.
 
     Args:
-        predict: uint8 (N, S, S, C) -> float32 (N, K).
+        predict: uint8 (N, S, S, C) -> float32 (N, K), with the graph of `precision`.
 
     Returns:
         Largest difference of any probability; none where the bundle is from before there were golden faces.
@@ -78,14 +83,15 @@ def check_golden(bundle: ModelBundle, predict: Callable[[NDArray[np.uint8]], NDA
         GoldenMismatch: a difference is above the bundle's tolerance. Within it, the most probable class can only
             differ where the first two are closer than twice the tolerance.
     """
-    path, tolerance = bundle.golden_path, bundle.info.golden_tolerance
-    if path is None or tolerance is None:
+    known = bundle.golden(precision)
+    if known is None:
         return None
-    golden = read_golden(path, bundle.info)
+    path, tolerance = known
+    golden, graph = read_golden(path, bundle.info), bundle.graph_path(precision)
     difference = float(np.abs(predict(golden.images) - golden.probabilities).max())
     if not difference <= tolerance:  # a NaN is not below anything
         raise GoldenMismatch(
-            f"{bundle.model_path}: its answers to the golden faces differ by up to {difference:.2g} from those at "
-            f"training, allowed is {tolerance:g}; this machine computes otherwise, or the export was wrong"
+            f"{graph}: its answers to the golden faces differ by up to {difference:.2g} from those at training, "
+            f"allowed is {tolerance:g}; this machine computes otherwise, or the export was wrong"
         )
     return difference

@@ -101,7 +101,7 @@ def test_golden_faces_are_drawn_and_answered_by_keras():
     from emotion_detection.models import load_model
 
     bundle = export_bundle(MODEL, load_params())
-    golden = read_golden(bundle.golden_path, bundle.info)
+    golden = read_golden(bundle.directory / GOLDEN_FILE, bundle.info)
     np.testing.assert_array_equal(golden.images, golden_faces(SIZE, 1))
     assert len(np.unique(golden.images, axis=0)) == 14
     logits = load_model("lenet", model_dir(MODEL) / "model.keras").predict(golden.images, verbose=0)

@@ -19,16 +19,20 @@ from emotion_detection.bundle import (
     GOLDEN_FILE,
     HEAT_NAME,
     INPUT_NAME,
+    INT8_FILE,
+    INT8_GOLDEN_FILE,
     MODEL_FILE,
     OUTPUT_NAME,
     TARGET_NAME,
     BundleInfo,
     Explanation,
     Lineage,
+    Precision,
+    Quantisation,
     file_sha256,
     write_bundle_info,
 )
-from emotion_detection.golden import TOLERANCE, write_golden
+from emotion_detection.golden import INT8_TOLERANCE, TOLERANCE, write_golden
 from emotion_detection.preprocess import Pixels, prepare
 
 SIZE = 8
@@ -42,13 +46,19 @@ class TinyBundle:
     directory: Path
     weights: NDArray[np.float32]
 
-    def expected(self, data: bytes) -> NDArray[np.float64]:
-        """What the model must answer for an encoded image."""
-        return self.answers(prepare(data, SIZE, 1)[np.newaxis])[0]
+    @property
+    def scale(self) -> np.float32:
+        """Of the weights in 5 bits, so few that the answers can be told from those in float32."""
+        return np.float32(np.abs(self.weights).max() / 15)
 
-    def answers(self, images: Pixels) -> NDArray[np.float64]:
+    def expected(self, data: bytes, precision: Precision = "fp32") -> NDArray[np.float64]:
+        """What the model must answer for an encoded image."""
+        return self.answers(prepare(data, SIZE, 1)[np.newaxis], precision)[0]
+
+    def answers(self, images: Pixels, precision: Precision = "fp32") -> NDArray[np.float64]:
         """What it must answer for uint8 (N, S, S, 1): (N, K)."""
-        logits = images.reshape(len(images), -1).astype(np.float64) @ self.weights.astype(np.float64)
+        weights = self.weights if precision == "fp32" else (self.weights / self.scale).round() * self.scale
+        logits = images.reshape(len(images), -1).astype(np.float64) @ weights.astype(np.float64)
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
@@ -62,6 +72,7 @@ def write_bundle(
     golden: bool = True,
     spread: float = 1.0,
     explained: bool = False,
+    int8: bool = False,
 ) -> TinyBundle:
     """Write a bundle.
 
@@ -70,30 +81,20 @@ def write_bundle(
         golden: False: one from before there were golden faces.
         spread: of its weights; a large one gives answers that are more certain.
         explained: with an explain.onnx, which answers `heat_of`.
+        int8: with a model.int8.onnx.
     """
     directory.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     weights = random.normal(0, spread / 255, (SIZE * SIZE, len(LABELS))).astype(np.float32)
-    nodes = [
-        helper.make_node("Cast", [INPUT_NAME], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("Flatten", ["pixels"], ["flat"], axis=1),
-        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
-        helper.make_node("Softmax" if softmax else "Identity", ["logits"], [OUTPUT_NAME]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, ["N", SIZE, SIZE, 1])],
-        [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["N", len(LABELS)])],
-        [numpy_helper.from_array(weights, "weights")],
-    )
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), directory / MODEL_FILE
-    )
     bundle = TinyBundle(directory, weights)
+    constants = [numpy_helper.from_array(weights, "weights")]
+    _write_graph(directory / MODEL_FILE, [], constants, "Softmax" if softmax else "Identity")
+    faces = random.integers(0, 256, (4, SIZE, SIZE, 1), np.uint8)
     if golden:
-        faces = random.integers(0, 256, (4, SIZE, SIZE, 1), np.uint8)
         write_golden(directory / GOLDEN_FILE, faces, bundle.answers(faces))
+    if int8:
+        _write_int8(bundle)
+        write_golden(directory / INT8_GOLDEN_FILE, faces, bundle.answers(faces, "int8"))
     if explained:
         _write_explanation(directory / EXPLAIN_FILE)
     info = BundleInfo(
@@ -109,10 +110,54 @@ def write_bundle(
         lineage=Lineage(commit="c0ffee", dirty=False, dvc_lock=None, data_hash="da7a", training_id="t1"),
         golden_tolerance=TOLERANCE if golden else None,
         explanation=Explanation(method="grad_cam", layer="pixels") if explained else None,
+        quantisation=_quantisation(directory) if int8 else None,
         files={file.name: file_sha256(file) for file in sorted(directory.iterdir())},
     )
     write_bundle_info(directory, info)
     return bundle
+
+
+def _write_graph(
+    path: Path, first: list[onnx.NodeProto], constants: list[onnx.TensorProto], end: str = "Softmax"
+) -> None:
+    """Write a graph whose `weights` are constant, or made by the nodes in `first`."""
+    nodes = [
+        *first,
+        helper.make_node("Cast", [INPUT_NAME], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["pixels"], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+        helper.make_node(end, ["logits"], [OUTPUT_NAME]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, ["N", SIZE, SIZE, 1])],
+        [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, ["N", len(LABELS)])],
+        constants,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+def _write_int8(bundle: TinyBundle) -> None:
+    steps = (bundle.weights / bundle.scale).round().astype(np.int8)
+    constants = [numpy_helper.from_array(steps, "steps"), numpy_helper.from_array(np.array(bundle.scale), "scale")]
+    dequantised = helper.make_node("DequantizeLinear", ["steps", "scale"], ["weights"])
+    _write_graph(bundle.directory / INT8_FILE, [dequantised], constants)
+
+
+def _quantisation(directory: Path) -> Quantisation:
+    return Quantisation(
+        method="static",
+        fp32_accuracy=0.5,
+        int8_accuracy=0.5,
+        fp32_ece=0.1,
+        int8_ece=0.1,
+        fp32_bytes=(directory / MODEL_FILE).stat().st_size,
+        int8_bytes=(directory / INT8_FILE).stat().st_size,
+        speedup=2.0,
+        refused=None,
+        golden_tolerance=INT8_TOLERANCE,
+    )
 
 
 def _write_explanation(path: Path) -> None:

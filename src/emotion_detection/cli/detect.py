@@ -36,12 +36,23 @@ class Faces(StrEnum):
     none = "none"
 
 
+class Precision(StrEnum):
+    """Values of --precision, see bundle.py."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    int8 = "int8"
+
+
 Server = Annotated[str | None, typer.Option(help="Ask a server.", metavar="URL")]
 Bundle = Annotated[
     Path | None, typer.Option(help="Answer with this bundle; by default with the champion's.", metavar="DIR")
 ]
 FaceModel = Annotated[
     Path | None, typer.Option(help="YuNet's file; by default the one that was fetched, if any.", metavar="FILE")
+]
+Computed = Annotated[
+    Precision, typer.Option(help="auto: int8 where the bundle has it; fp32 or int8 to insist.", case_sensitive=False)
 ]
 Which = Annotated[
     Faces, typer.Option(help="all, or the largest, that are found; none: the picture is one; auto: whatever fits.")
@@ -54,13 +65,14 @@ def detect(  # noqa: PLR0913, PLR0917  one for each option
     bundle: Bundle = None,
     faces: Which = Faces.auto,
     face_model: FaceModel = None,
+    precision: Computed = Precision.auto,
     annotate: Annotated[
         Path | None, typer.Option(help="Write the pictures with boxes and labels.", metavar="DIR")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the faces in pictures and say what emotion is in each. Exit status 1 if a picture could not be used."""
-    detector = open_detector(server, bundle, face_model)
+    detector = open_detector(server, bundle, face_model, precision)
     records = [_judge(detector, path, faces, annotate) for path in find_files(files)]
     if as_json:
         print_json(records)
@@ -83,19 +95,19 @@ def fetch_face_model(
     print(f"{fetch_face_model(source or SOURCE)}: verified; used from here on by `emotion` and the server")
 
 
-def open_detector(server: str | None, bundle: Path | None, face_model: Path | None) -> Detector:
+def open_detector(server: str | None, bundle: Path | None, face_model: Path | None, precision: Precision) -> Detector:
     """What the options ask for; neither a server nor a bundle: the champion of the registry."""
     from emotion_detection.bundle import read_bundle
     from emotion_detection.detection import LocalDetector, ServerDetector
     from emotion_detection.face_model import cached_face_model
     from emotion_detection.faces import FaceFinder
 
-    if server and (bundle or face_model):
-        raise DetectionError("--server finds faces and emotions itself: leave --bundle and --face-model out")
+    if server and (bundle or face_model or precision is not Precision.auto):
+        raise DetectionError("--server finds faces and emotions itself: leave --bundle, --face-model, --precision out")
     if server:
         return ServerDetector(server)
     finder = FaceFinder(face_model or cached_face_model())
-    return LocalDetector(read_bundle(bundle or _champion()), finder)
+    return LocalDetector(read_bundle(bundle or _champion()), finder, precision.value)
 
 
 def find_files(names: Iterable[str]) -> Iterator[Path]:

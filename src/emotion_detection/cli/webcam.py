@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emotion_detection.cli.detect import Bundle, FaceModel, Faces, Server, Which, open_detector
+from emotion_detection.cli.detect import Bundle, Computed, FaceModel, Faces, Precision, Server, Which, open_detector
 from emotion_detection.cli.output import console
 from emotion_detection.errors import DetectionError
 
@@ -36,10 +36,11 @@ def webcam(  # noqa: PLR0913, PLR0917  one for each option
     bundle: Bundle = None,
     faces: Which = Faces.all,
     face_model: FaceModel = None,
+    precision: Computed = Precision.auto,
     as_json: Annotated[bool, typer.Option("--json", help="Print a line of JSON for each frame.")] = False,
 ) -> None:
     """Show the emotions before a camera until Ctrl-C, or those in a video to its end."""
-    detector = open_detector(server, bundle, face_model)
+    detector = open_detector(server, bundle, face_model, precision)
     frames, rate, last = 0, 0.0, time.perf_counter()
     with _video(camera) as video, _display(as_json) as show:
         for frame in video:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from emotion_detection.bundle import HEAT_NAME, INPUT_NAME, OUTPUT_NAME, TARGET_NAME, ModelBundle
+from emotion_detection.bundle import HEAT_NAME, INPUT_NAME, OUTPUT_NAME, TARGET_NAME, ModelBundle, Wanted
 from emotion_detection.errors import BundleError
 from emotion_detection.explain.heatmaps import Heat, Images, Method, Predict, Targets, occlusion
 
@@ -62,13 +62,13 @@ class BundleExplainer:
             raise _refused(self._path, f"answers with {heat.shape} {heat.dtype}, expected {blank.shape[:3]} float32")
 
 
-def predictor(bundle: ModelBundle, threads: int = 1) -> Predict:
+def predictor(bundle: ModelBundle, threads: int = 1, precision: Wanted = "auto") -> Predict:
     """The bundle's own answers, for where no server holds a session.
 
     Raises:
-        BundleError: `model.onnx` cannot be loaded.
+        BundleError: it lacks the wanted precision, or the graph cannot be loaded.
     """
-    session = open_session(bundle.model_path, threads)
+    session = open_session(bundle.graph_path(bundle.precision(precision)), threads)
 
     def predict(images: Images) -> Heat:
         probabilities: Heat = session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
