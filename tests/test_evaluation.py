@@ -31,6 +31,10 @@ def answers(split: str = "test", images: int = 300, seed: int = 0, sharpness: fl
     return Answers(split, NAMES, pixels, [f"{number:064x}" for number in range(images)], labels, logits.astype("f4"))
 
 
+def report_of(test: Answers) -> Report:
+    return judge("m", answers("val", seed=1), test, HOW, seed=0)
+
+
 def rows_of(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -105,7 +109,7 @@ def test_predictions_hold_both_splits_with_unscaled_logits(tmp_path):
 
 def test_plot_data_gives_the_curves_for_dvc(tmp_path):
     test = answers().scaled(2.0)
-    reporting.write_plot_data(tmp_path / "plots", test, HISTORY, HOW.ece_bins)
+    reporting.write_plot_data(tmp_path / "plots", test, HISTORY, HOW.ece_bins, report_of(test))
     confusion = rows_of(tmp_path / "plots" / "confusion.csv")
     assert [row["actual"] for row in confusion] == [NAMES[label] for label in test.labels]
     assert np.mean([row["actual"] == row["predicted"] for row in confusion]) == pytest.approx(
@@ -121,7 +125,7 @@ def test_plot_data_gives_the_curves_for_dvc(tmp_path):
 
 def test_roc_data_is_small_and_keeps_its_area(tmp_path):
     test = answers(images=5000).scaled(2.0)
-    reporting.write_plot_data(tmp_path / "plots", test, HISTORY, HOW.ece_bins)
+    reporting.write_plot_data(tmp_path / "plots", test, HISTORY, HOW.ece_bins, report_of(test))
     rows = rows_of(tmp_path / "plots" / "roc.csv")
     assert len(rows) <= 3 * reporting.CURVE_POINTS
     for index, name in enumerate(NAMES):

@@ -120,11 +120,11 @@ def low_resolution(face: Face, strength: float, _: Generator) -> Face:
 
 CORRUPTIONS = (
     Corruption("darker", darker, (0.4, 0.6, 0.8), "share of the light that is lost"),
-    Corruption("brighter", brighter, (0.4, 0.8, 1.6), "share of light added; above white stays white"),
+    Corruption("brighter", brighter, (0.4, 0.8, 1.2), "share of light added; above white stays white"),
     Corruption("low contrast", low_contrast, (0.5, 0.7, 0.85), "share of the contrast that is lost"),
     Corruption("blur", blur, (0.02, 0.035, 0.05), "sigma of a Gaussian, share of the side"),
-    Corruption("noise", noise, (0.04, 0.08, 0.16), "standard deviation, share of the range"),
-    Corruption("JPEG", jpeg, (0.7, 0.85, 0.95), "1 - quality / 100"),
+    Corruption("noise", noise, (0.04, 0.08, 0.12), "standard deviation, share of the range"),
+    Corruption("JPEG", jpeg, (0.7, 0.85, 0.92), "1 - quality / 100"),
     Corruption("eyes covered", covered_eyes, (0.1, 0.2, 0.3), "height of a band, share of the side"),
     Corruption("mouth covered", covered_mouth, (0.1, 0.2, 0.3), "height of a band, share of the side"),
     Corruption("part covered", covered_anywhere, (0.2, 0.35, 0.5), "side of a square anywhere, share of the side"),

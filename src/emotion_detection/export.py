@@ -2,6 +2,8 @@
 
     image uint8 (N, S, S, C) -> model -> / temperature -> softmax -> probabilities float32 (N, K)
 
+The model is the trained one, or with `inference.flip_average` the mean of its logits for a face and its mirror image.
+
 tf2onnx can write an invalid graph and report success. So every graph is checked, loaded in ONNX Runtime and compared
 with Keras on real test images before there is a bundle.
 """
@@ -47,10 +49,10 @@ from emotion_detection.conversion import open_graph, to_onnx
 from emotion_detection.data.shards import load_arrays, read_dataset_info
 from emotion_detection.data.sources.action_units import EMOTIONS
 from emotion_detection.data.sources.synthetic import IMAGES_PER_PERSON, draw
-from emotion_detection.errors import ExportError
+from emotion_detection.errors import ArtifactError, ExportError
 from emotion_detection.explain.graph import write_explanation
 from emotion_detection.golden import TOLERANCE, write_golden
-from emotion_detection.inference import check_fits, predict_logits
+from emotion_detection.inference import asked, check_fits, predict_logits
 from emotion_detection.lineage import current_lineage
 from emotion_detection.models import load_model
 from emotion_detection.params import Params, SyntheticParams
@@ -73,11 +75,12 @@ def export_bundle(name: str, params: Params) -> ModelBundle:
     architecture = params.model(name).architecture
     model = load_model(architecture, trained / "model.keras")
     check_fits(model, info)
+    served = asked(model, checked_flip_average(report, params))
     images = load_arrays(SHARDS, "test").images[: params.export.parity_images]
     golden = golden_faces(info.image_size, info.channels)
-    expected, right = (softmax(predict_logits(model, faces) / report.temperature) for faces in (images, golden))
+    expected, right = (softmax(predict_logits(served, faces) / report.temperature) for faces in (images, golden))
     with Console(stderr=True).status(f"{name}: convert to ONNX"):
-        graph = convert(model, info, report, params.export.opset)
+        graph = convert(served, info, report, params.export.opset)
     with atomic_directory(bundle_dir(name)) as directory:
         path = directory / MODEL_FILE
         path.write_bytes(graph.SerializeToString(deterministic=True))
@@ -103,6 +106,22 @@ def export_bundle(name: str, params: Params) -> ModelBundle:
         )
         write_bundle_info(directory, content)
     return read_bundle(bundle_dir(name))
+
+
+def checked_flip_average(report: Report, params: Params) -> bool:
+    """Whether the model is asked with the mirror image, too.
+
+    Raises:
+        ArtifactError: it was judged, and its temperature fitted, otherwise.
+    """
+    flip_average = params.flip_average_of(report.model)
+    if flip_average != report.flip_average:
+        judged = "with" if report.flip_average else "without"
+        raise ArtifactError(
+            f"{report_dir(report.model) / 'metrics.json'}: judged {judged} the mirror image, but params.yaml has "
+            f"inference.flip_average: {params.inference.flip_average}; run `dvc repro`"
+        )
+    return flip_average
 
 
 def golden_faces(size: int, channels: int) -> Pixels:

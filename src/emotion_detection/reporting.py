@@ -2,10 +2,12 @@
 
 predictions.parquet      PREDICTIONS_SCHEMA, val and test
 figures/                 confusion, reliability, roc, precision_recall, classes, mistakes, training (PNG),
-                         explanations, and of a CNN feature_maps
+                         slices, robustness, explanations, and of a CNN feature_maps
 plots/confusion.csv      actual, predicted: one line per test image
 plots/roc.csv            class, false_positive_rate, true_positive_rate
 plots/reliability.csv    scaling (before, after), confidence, accuracy, images
+plots/slices.csv         slicing, title, slice (both), images, accuracy, low, high
+plots/robustness.csv     corruption, strength, change (both), accuracy, low, high
 plots/history.csv        epoch, stage, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds
 """
 
@@ -21,12 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sklearn import metrics
 
-from emotion_detection import figures, stats
-from emotion_detection.artifacts import PREDICTIONS_SCHEMA, History, atomic_directory, atomic_file
+from emotion_detection import breakdowns, figures, stats
+from emotion_detection.artifacts import PREDICTIONS_SCHEMA, History, Interval, Report, atomic_directory, atomic_file
 from emotion_detection.inference import Answers
 from emotion_detection.params import EvaluationParams
 
 CURVE_POINTS = 200  # per class, in roc.csv
+ACCURACY = ("accuracy", "low", "high")  # columns
 
 
 def write_predictions(path: Path, splits: Sequence[Answers]) -> None:
@@ -43,7 +46,7 @@ def write_predictions(path: Path, splits: Sequence[Answers]) -> None:
             writer.write_table(pa.table(columns, schema=PREDICTIONS_SCHEMA))
 
 
-def write_plot_data(directory: Path, test: Answers, history: History, bins: int) -> None:
+def write_plot_data(directory: Path, test: Answers, history: History, bins: int, report: Report) -> None:
     """Write the data behind `dvc plots` as small CSV files; `test` is scaled."""
     names = np.asarray(test.names)
     frames = {
@@ -53,6 +56,8 @@ def write_plot_data(directory: Path, test: Answers, history: History, bins: int)
             [_reliability_frame("before", test.scaled(1.0), bins), _reliability_frame("after", test, bins)]
         ),
         "history": _history_frame(history),
+        "slices": slices_frame(report),
+        "robustness": robustness_frame(report),
     }
     with atomic_directory(directory) as temporary:
         for name, frame in frames.items():
@@ -77,6 +82,40 @@ def write_figures(
     }
     with atomic_directory(directory) as temporary:
         figures.write_figures(temporary, {**drawings, **more})
+
+
+def breakdown_drawings(report: Report, test: Answers, seed: int) -> dict[str, figures.Drawing]:
+    """Pictures of the slices and of the spoiled faces, as far as the report has them."""
+    drawings: dict[str, figures.Drawing] = {}
+    if report.slices:
+        drawings["slices"] = partial(breakdowns.slices, report.slices, report.test.accuracy.value)
+    if report.robustness:
+        face = test.images[int(test.probabilities.max(axis=1).argmax())]
+        drawings["robustness"] = partial(breakdowns.robustness, report.robustness, face, seed)
+    return drawings
+
+
+def slices_frame(report: Report) -> pd.DataFrame:
+    """A row for each slice."""
+    rows = [
+        {"slicing": row.slicing, "title": row.title, "slice": f"{row.slicing} {row.title}", "images": row.images}
+        | _accuracy(row.accuracy)
+        for row in report.slices
+    ]
+    return pd.DataFrame(rows, columns=["slicing", "title", "slice", "images", *ACCURACY])
+
+
+def robustness_frame(report: Report) -> pd.DataFrame:
+    """A row for each corruption and strength, below the same images as they are; none where nothing was spoiled."""
+    found = report.robustness
+    rows = [("none", 0.0, found.clean)] if found else []
+    rows += [(row.corruption, row.strength, row.accuracy) for row in found.rows] if found else []
+    records = [
+        {"corruption": name, "strength": strength, "change": f"{name} {strength:g}" if strength else name}
+        | _accuracy(accuracy)
+        for name, strength, accuracy in rows
+    ]
+    return pd.DataFrame(records, columns=["corruption", "strength", "change", *ACCURACY])
 
 
 def roc_curves(answers: Answers) -> list[figures.Curve]:
@@ -108,6 +147,10 @@ def confident_mistakes(answers: Answers, count: int) -> list[figures.Mistake]:
     return [
         figures.Mistake(answers.images[i], names[labels[i]], names[predicted[i]], float(confidence[i])) for i in chosen
     ]
+
+
+def _accuracy(interval: Interval) -> dict[str, float]:
+    return dict(zip(ACCURACY, (interval.value, interval.low, interval.high), strict=True))
 
 
 def _history_frame(history: History) -> pd.DataFrame:

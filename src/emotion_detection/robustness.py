@@ -32,7 +32,6 @@ def measure(
     labels: NDArray[np.integer],
     how: EvaluationParams,
     seed: int,
-    description: str = "corruptions",
 ) -> Robustness | None:
     """Judge a model on spoiled images, with a progress bar on a terminal.
 
@@ -51,7 +50,7 @@ def measure(
     right = np.array(
         [
             _predict_spoiled(predict, faces, *change, seed) == truth
-            for change in track(changes, description, console=Console(stderr=True))
+            for change in track(changes, "corruptions", console=Console(stderr=True))
         ]
     )
     return Robustness(

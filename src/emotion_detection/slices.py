@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import sqrt
 from statistics import NormalDist
 
@@ -48,8 +49,8 @@ def by_value(name: str, values: ArrayLike, edges: Sequence[float]) -> Slicing:
         edges: ascending; a value that equals an edge belongs below it.
     """
     known = np.asarray(values, np.float64)
-    texts = [f"{edge:.3g}" for edge in edges]
-    between = [f"{low} to {high}" for low, high in zip(texts, texts[1:], strict=False)]
+    texts = [f"{edge:,.0f}" if edge >= 100 else f"{edge:.3g}" for edge in edges]
+    between = [f"{low} to {high}" for low, high in pairwise(texts)]
     titles = [f"≤ {texts[0]}", *between, f"> {texts[-1]}"] if texts else ["all"]
     places = np.searchsorted(np.asarray(edges, np.float64), known, side="left")
     return Slicing(name, (*titles, UNKNOWN), np.where(np.isnan(known), len(titles), places))

@@ -15,7 +15,7 @@ from emotion_detection.params import load_params
 from tests.workspace import COUNTS, LABELS, MODEL, workspace
 
 FIGURES = {"confusion", "reliability", "roc", "precision_recall", "classes", "mistakes", "training"}
-FIGURES |= {"explanations", "feature_maps"}
+FIGURES |= {"explanations", "feature_maps", "slices", "robustness"}
 
 
 @pytest.fixture(autouse=True)

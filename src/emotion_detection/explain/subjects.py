@@ -76,7 +76,7 @@ def trained(name: str, params: Params) -> Subject:
     from emotion_detection.data.shards import read_dataset_info  # noqa: PLC0415
     from emotion_detection.explain.methods import explainer, feature_maps  # noqa: PLC0415
     from emotion_detection.explain.report import predictor  # noqa: PLC0415
-    from emotion_detection.inference import check_fits  # noqa: PLC0415
+    from emotion_detection.inference import asked, check_fits  # noqa: PLC0415
     from emotion_detection.models import load_model  # noqa: PLC0415
 
     architecture, info = params.model(name).architecture, read_dataset_info(SHARDS)
@@ -89,7 +89,7 @@ def trained(name: str, params: Params) -> Subject:
         labels=info.labels,
         image_size=info.image_size,
         channels=info.channels,
-        predict=predictor(model, report.temperature),
+        predict=predictor(asked(model, report.flip_average), report.temperature),
         inside=inside.method if inside else None,
         look_inside=inside or _nothing,
         feature_maps=partial(feature_maps, model),
