@@ -1,4 +1,6 @@
-"""Stage 0, run every time: what `data.source` and `models.NAME.weights` hold -> data/source.json, data/weights.json.
+"""Stage 0, run every time: what `data.source`, `data.votes` and `models.NAME.weights` hold now.
+
+Writes data/source.json and data/weights.json.
 
 python -m pipeline.fingerprint
 """
@@ -16,6 +18,8 @@ def main() -> None:
     params = load_params()
     found = update_fingerprint(SOURCE, params.data, params.seed)
     print(f"{found.source}: {found.kind}, {found.files:,} files, {found.size:,} bytes, {found.digest}")
+    if found.votes:
+        print(f"{found.votes.file}: votes, {found.votes.digest}")
     for name, weights in update_weights(WEIGHTS, params.models).root.items():
         if weights.sha256:
             print(f"models.{name}.weights: {weights.weights}, {weights.sha256}")

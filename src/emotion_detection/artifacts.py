@@ -24,11 +24,18 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    RootModel,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from emotion_detection.errors import ArtifactError
 
@@ -54,6 +61,7 @@ DATASET_SCHEMA = pa.schema(
         pa.field("height", pa.int32()),
         pa.field("mode", pa.string()),  # Pillow's name: L, RGB, RGBA, P, CMYK, I;16 ...
         pa.field("format", pa.string()),  # Pillow's name: JPEG, PNG ...
+        pa.field("votes", pa.map_(pa.string(), pa.float32())),  # people by what they saw in it; null without any
     ]
 )
 
@@ -89,6 +97,14 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class VotesFingerprint(Record):
+    """What the file of votes held when it was last looked at."""
+
+    file: str
+    """`data.votes`, as written in params.yaml."""
+    digest: str
+
+
 class SourceFingerprint(Record):
     """What the source held when it was last looked at; a change makes DVC ingest again."""
 
@@ -100,6 +116,7 @@ class SourceFingerprint(Record):
     files: int
     size: int
     """Bytes."""
+    votes: VotesFingerprint | None = None
 
 
 class WeightsFingerprint(Record):
@@ -136,7 +153,15 @@ class DatasetInfo(Record):
     """SHA-256 by file name."""
     data_hash: str
     """SHA-256 over the sorted image hashes, labels and splits that were kept: names the data whatever the
-    number of shards."""
+    number of shards; their votes as well, where there are some."""
+    votes: dict[str, int] | None = None
+    """Images with votes by split, where `data.votes` is given: then records hold `image/class/votes`."""
+
+    @model_serializer(mode="wrap")
+    def without_none(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `votes` out where there are none, so that such shards are what they were before."""
+        content: dict[str, Any] = serialise(self)
+        return {key: value for key, value in content.items() if value is not None}
 
 
 class History(Record):

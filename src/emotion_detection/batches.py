@@ -17,7 +17,7 @@ import numpy as np
 from emotion_detection.artifacts import DatasetInfo
 from emotion_detection.augmentation import augment, mix
 from emotion_detection.backend import tf
-from emotion_detection.data.shards import load_arrays, load_split, untuned
+from emotion_detection.data.shards import load_arrays, load_split, load_voted, untuned
 from emotion_detection.errors import ParamsError
 from emotion_detection.params import Split, TrainingParams
 
@@ -35,39 +35,53 @@ class Source:
     images: int
     memory: tuple[Tensor, Tensor] | None
     """Decoded uint8 (N, S, S, C) and int32 (N,), where they fit."""
+    voted: bool = False
+    """Whether float32 (N, classes), the shares of the votes, stand in the place of labels."""
 
     @classmethod
-    def open(cls, directory: Path, split: Split, info: DatasetInfo, memory_limit: int = MEMORY_LIMIT) -> Source:
+    def open(
+        cls, directory: Path, split: Split, info: DatasetInfo, memory_limit: int = MEMORY_LIMIT, *, voted: bool = False
+    ) -> Source:
         """Look at a split, and read it into memory if both splits of a training fit.
 
         Raises:
             ArtifactError: a shard is missing or damaged.
+            ParamsError: votes are asked for, but no image of the split has some.
         """
+        if voted and not (info.votes or {}).get(split):
+            raise ParamsError(
+                f"training.targets: found votes, but {directory} has none for {split}; set data.votes to a file with "
+                "votes, or training.targets to labels"
+            )
         decoded = sum(count(info, name) for name in ("train", "val")) * info.image_size**2 * info.channels
-        memory = read_split(directory, split) if decoded <= memory_limit else None
-        return cls(directory, split, count(info, split), memory)
+        memory = read_split(directory, split, voted) if decoded <= memory_limit else None
+        return cls(directory, split, count(info, split), memory, voted)
 
     def in_order(self, batch_size: int) -> Dataset:
-        """All images, as they stand in the shards: (uint8 (B, S, S, C), int32 (B,))."""
+        """All images, as they stand in the shards: (uint8 (B, S, S, C), int32 (B,)), or votes for labels."""
         if self.memory is None:
-            return load_split(self.directory, self.split, batch_size)
+            return self._streamed(batch_size, None)
         return tf.data.Dataset.from_tensor_slices(self.memory).batch(batch_size)
 
     def shuffled(self, batch_size: int, seed: int) -> Dataset:
         """All images, in an order that `seed` decides."""
         if self.memory is None:
-            return load_split(self.directory, self.split, batch_size, shuffle_seed=seed)
+            return self._streamed(batch_size, seed)
         images, labels = self.memory
         order = np.random.default_rng(seed).permutation(self.images)
         rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
         return rows.map(lambda some: (tf.gather(images, some), tf.gather(labels, some)))
+
+    def _streamed(self, batch_size: int, seed: int | None) -> Dataset:
+        load = load_voted if self.voted else load_split
+        return load(self.directory, self.split, batch_size, shuffle_seed=seed)
 
 
 def training_batches(source: Source, info: DatasetInfo, training: TrainingParams, seed: int) -> Dataset:
     """One epoch: augmented uint8 (B, S, S, C), targets float32 (B, classes), weight of each image float32 (B,).
 
     Args:
-        source: the training split.
+        source: the training split; where it gives votes, their shares are the targets.
         info: labels and class weights.
         training: batch size, augmentation, class weights.
         seed: as `epoch_seed` gives it.
@@ -78,8 +92,8 @@ def training_batches(source: Source, info: DatasetInfo, training: TrainingParams
         images, labels = batch
         drawn = tf.stack([seed, tf.cast(step, tf.int32)])
         changed = augment(images, drawn, training.augmentation)
-        targets = tf.one_hot(labels, len(info.labels))
-        return mix(changed, targets, tf.gather(weights, labels), drawn, training.augmentation)
+        targets = labels if source.voted else tf.one_hot(labels, len(info.labels))
+        return mix(changed, targets, tf.linalg.matvec(targets, weights), drawn, training.augmentation)
 
     numbered = source.shuffled(training.batch_size, seed).enumerate()
     return untuned(numbered.map(prepare, num_parallel_calls=os.cpu_count()).prefetch(4))
@@ -125,8 +139,8 @@ def count(info: DatasetInfo, split: Split) -> int:
     return sum(info.counts[split].values())
 
 
-def read_split(directory: Path, split: Split) -> tuple[Tensor, Tensor]:
-    """All images and labels of a split, decoded: uint8 (N, S, S, C) and int32 (N,)."""
+def read_split(directory: Path, split: Split, voted: bool = False) -> tuple[Tensor, Tensor]:
+    """All images and labels of a split, decoded: uint8 (N, S, S, C) and int32 (N,), or votes, float32 (N, classes)."""
     arrays = load_arrays(directory, split)
     with tf.device("CPU"):  # they are drawn from there; a GPU's memory is for the model
-        return tf.constant(arrays.images), tf.constant(arrays.labels)
+        return tf.constant(arrays.images), tf.constant(arrays.votes if voted else arrays.labels)

@@ -2,7 +2,7 @@
 
     EmotionError
       ParamsError         params.yaml has an unknown key, a wrong type or a value out of range
-      SourceError         data.source is missing, unreadable or not laid out as expected
+      SourceError         data.source or data.votes is missing, unreadable or not laid out as expected
       ImageError          bytes that cannot be used as an image
         NotAnImage          no known image format              (HTTP 415)
         BrokenImage         a known format, but undecodable    (HTTP 422)
@@ -15,6 +15,7 @@
       ExplanationError    a model cannot be explained in the way that was asked for
       RegistryError       MLflow cannot be reached, or has no such run, version or alias
       PromotionRefused    the gate said no
+      TuningError         the database of a study cannot be used, or none of its trials came to an end
       FaceModelError      the file of the face detector is missing, altered or cannot be fetched
       DetectionError      a server or a camera does not answer, or the command asks for what does not go together
 
@@ -37,7 +38,7 @@ class ParamsError(EmotionError):
 
 
 class SourceError(EmotionError):
-    """`data.source` is missing, unreadable or not laid out as expected."""
+    """`data.source` or `data.votes` is missing, unreadable or not laid out as expected."""
 
 
 class ImageError(EmotionError):
@@ -86,6 +87,10 @@ class RegistryError(EmotionError):
 
 class PromotionRefused(EmotionError):
     """The gate said no."""
+
+
+class TuningError(EmotionError):
+    """The database of a study cannot be used, or none of its trials came to an end."""
 
 
 class FaceModelError(EmotionError):

@@ -26,11 +26,11 @@ def output_order(theirs: Sequence[str], ours: Sequence[str]) -> list[int]:
     Raises:
         ParamsError: a label of either side has no counterpart, or several; both lists are named.
     """
-    names, wanted = [_plain(label) for label in theirs], [_plain(label) for label in ours]
+    names, wanted = [plain(label) for label in theirs], [plain(label) for label in ours]
     if sorted(names) == sorted(wanted) and len(set(names)) == len(names):
         return [names.index(label) for label in wanted]
     alone = {name for name in {*names, *wanted} if not names.count(name) == wanted.count(name) == 1}
-    unmapped, missing = ([label for label in labels if _plain(label) in alone] for labels in (theirs, ours))
+    unmapped, missing = ([label for label in labels if plain(label) in alone] for labels in (theirs, ours))
     raise ParamsError(
         f"labels: the checkpoint answers {listed(theirs)}; the data set has {listed(ours)}. Without a counterpart are "
         f"{listed(unmapped)} of the checkpoint and {listed(missing)} of the data set; rename them in id2label of "
@@ -44,6 +44,7 @@ def listed(names: Sequence[str], most: int = 12) -> str:
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "") if names else "none"
 
 
-def _plain(label: str) -> str:
+def plain(label: str) -> str:
+    """The name under which labels are compared: lower case, and that of FER2013 where `ALIASES` knows it."""
     name = label.strip().lower()
     return ALIASES.get(name, name)

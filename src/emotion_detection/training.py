@@ -57,7 +57,8 @@ def train(name: str, params: Params, shards: Path, output: Path, checkpoints: Pa
         checkpoints: where unfinished trainings are kept.
 
     Raises:
-        ParamsError: there is no such model, a hyperparameter is wrong, or the loss is no longer a number.
+        ParamsError: there is no such model, a hyperparameter is wrong, votes are asked for where there are none, or
+            the loss is no longer a number.
         ArtifactError: the shards are missing, damaged or without validation images, or the disk is full.
     """
     info = read_dataset_info(shards)
@@ -93,7 +94,7 @@ class Trainer:
         with self.execution.scope():
             self.model = build(name, params, info)
             self._begin_stage(0)
-        self.train = Source.open(shards, "train", info)
+        self.train = Source.open(shards, "train", info, voted=self.training.targets == "votes")
         validation = validation_batches(Source.open(shards, "val", info), info, self.training)
         self.validation = self._shared(validation, "val")
         self.display = EpochDisplay(name, self.training.total_epochs, self.steps)

@@ -21,7 +21,17 @@ from emotion_detection.data.report import duplicate_statistics
 from emotion_detection.params import CheckParams, ValidationParams, merge
 
 SPLITS = ("train", "val", "test")
-ORDER = ["unreadable", "class", "constant", "too_small", "conflicting_labels", "leaked", "duplicate", "near_duplicate"]
+ORDER = [
+    "unreadable",
+    "class",
+    "constant",
+    "too_small",
+    "no_face",
+    "conflicting_labels",
+    "leaked",
+    "duplicate",
+    "near_duplicate",
+]
 Row = dict[str, object]
 quickly = settings(deadline=None, max_examples=50)
 
@@ -43,7 +53,7 @@ def image(path: str, sha256: str | None = None, split: str = "train", label: str
     sha256 = sha256 or f"bytes of {path}"
     number = int.from_bytes(sha256.encode()[-7:])  # far apart unless the test says otherwise
     good = {"error": None, "mean": 120.0, "std": 40.0, "width": 48, "height": 48, "mode": "L", "format": "JPEG"}
-    hashed = {"phash": number * 0x9E3779B97F4A7C15 % 2**64}
+    hashed = {"phash": number * 0x9E3779B97F4A7C15 % 2**64, "no_face_votes": np.nan}
     return good | hashed | {"path": path, "split": split, "label": label, "sha256": sha256} | more
 
 
@@ -228,6 +238,7 @@ def test_the_first_check_in_the_order_of_precedence_is_the_reason(pair: tuple[st
         "class": {"label": "angry"},
         "constant": {"std": 0.0},
         "too_small": {"width": 1},
+        "no_face": {"no_face_votes": 0.9},
         "conflicting_labels": {"sha256": "conflicting"},
         "leaked": {"sha256": "in train"},
         "duplicate": {"sha256": "in val"},

@@ -37,6 +37,7 @@ def faces(count: int) -> pd.DataFrame:
         error=pd.Series(None, index=table.index, dtype=object),
         mean=120.0,
         std=40.0,
+        no_face_votes=np.nan,
         phash=np.random.default_rng(0).integers(0, 2**63, count).astype(np.uint64),
     )
 
@@ -61,12 +62,14 @@ def test_every_check_has_a_warning_that_names_the_images(tmp_path: Path) -> None
     images.loc[[18, 24], "sha256"] = "e" * 64  # twice in train
     images.loc[[30, 31], "phash"] = np.uint64(77)  # train and val
     images.loc[5, "mode"] = "F"
+    images.loc[7, "no_face_votes"] = 0.5
     found = check_all(images, params(), tmp_path / "docs")
     concerned = {name: [example.split(":")[0] for example in found[name, "warning"].examples] for name in DESCRIPTIONS}
     assert concerned == {
         "unreadable": ["train/happy/0.jpg"],
         "constant": ["val/happy/1.jpg"],
         "too_small": ["test/happy/2.jpg"],
+        "no_face": ["val/happy/7.jpg"],
         "conflicting_labels": ["train/sad/3.jpg", "train/happy/6.jpg"],
         "leaked": ["val/happy/13.jpg"],
         "duplicate": ["train/happy/6.jpg", "train/happy/24.jpg"],

@@ -45,7 +45,14 @@ def write_dataset(images: Iterable[tuple[str, str, bytes]], **header: object) ->
     columns: dict[str, list[object]] = {name: [] for name in DATASET_SCHEMA.names}
     for path, split, data in images:
         row = {"path": path, "split": split, "label": path.split("/")[-2], "image": data}
-        row |= {"sha256": hashlib.sha256(data).hexdigest(), "width": 48, "height": 48, "mode": "L", "format": "JPEG"}
+        row |= {
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "width": 48,
+            "height": 48,
+            "mode": "L",
+            "format": "JPEG",
+            "votes": None,
+        }
         for name, value in (row | header).items():
             columns[name].append(value)
     DATASET.parent.mkdir()

@@ -27,6 +27,7 @@ PRECEDENCE = (
     "class",  # no defect: `data.classes` leaves the label out
     "constant",
     "too_small",
+    "no_face",
     "conflicting_labels",
     "leaked",
     "duplicate",
@@ -147,6 +148,7 @@ def _defects_of_single_images(images: pd.DataFrame, validation: ValidationParams
         "unreadable": images["error"].notna(),
         "constant": images["std"] < validation.constant.min_std,
         "too_small": images[["width", "height"]].min(axis=1) < validation.too_small.min_side,
+        "no_face": images["no_face_votes"] >= validation.no_face.min_share,
         "unknown_mode": images["mode"].notna() & ~images["mode"].isin(KNOWN_MODES),
     }
 
@@ -184,6 +186,7 @@ _DETAILS: dict[str, Callable[[pd.DataFrame, pd.DataFrame], pd.Series]] = {
     "unreadable": lambda rows, _: rows["error"],
     "constant": lambda rows, _: rows["std"].map("standard deviation {:.2f}".format),
     "too_small": lambda rows, _: rows["width"].map("{:.0f} x ".format) + rows["height"].map("{:.0f} pixels".format),
+    "no_face": lambda rows, _: rows["no_face_votes"].map("{:.0%} of the votes".format),
     "conflicting_labels": lambda rows, _: "same bytes under " + _labels_of_equals(rows),
     "leaked": lambda rows, others: _same_bytes_as(rows, others, ["sha256"]),
     "duplicate": lambda rows, others: _same_bytes_as(rows, others, ["split", "sha256"]),

@@ -1,4 +1,4 @@
-"""What `data.source` holds now, in one small file that DVC can depend on.
+"""What `data.source` and `data.votes` hold now, in one small file that DVC can depend on.
 
     update_fingerprint(SOURCE, params.data, params.seed)
 
@@ -15,13 +15,13 @@ import hashlib
 import json
 import sqlite3
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from os import stat_result
 from pathlib import Path
 from typing import Any, TypeVar
 
-from emotion_detection.artifacts import SourceFingerprint, read_record, write_record
+from emotion_detection.artifacts import SourceFingerprint, VotesFingerprint, read_record, write_record
 from emotion_detection.data.sources import SYNTHETIC, find_path, format_of, is_kaggle
 from emotion_detection.data.sources.directory import walk
 from emotion_detection.data.sources.layout import text_of
@@ -33,23 +33,22 @@ T = TypeVar("T")
 
 
 def update_fingerprint(path: Path, data: DataParams, seed: int) -> SourceFingerprint:
-    """Write the fingerprint of `data.source` to `path`, unless it stands there already.
+    """Write the fingerprint of `data.source` and `data.votes` to `path`, unless it stands there already.
 
-    Where the source is not on this machine, but `path` describes it (a clone that pulled only the artifacts), that
+    Where one of them is not on this machine, but `path` describes it (a clone that pulled only the artifacts), that
     stays, with a warning: the pipeline can still be reproduced from what DVC keeps.
 
     Raises:
-        SourceError: the source is missing and never was described, or it is unreadable.
+        SourceError: one of them is missing and never was described, or it is unreadable.
         ArtifactError: `path` cannot be written.
     """
-    known = _known(path, data.source)
-    try:
-        found = fingerprint(data, seed)
-    except SourceError as error:
-        if known is None or _is_here(data.source):
-            raise
-        print(f"warning: {error}; going on with the data recorded in {path}", file=sys.stderr)
-        return known
+    known = _known(path)
+    same_source = known if known and known.source == data.source else None
+    same_votes = known.votes if known and known.votes and known.votes.file == data.votes else None
+    found = _recorded(same_source, lambda: fingerprint(data, seed), _is_here(data.source), path)
+    here = Path(data.votes).expanduser().exists()
+    votes = _recorded(same_votes, lambda: votes_fingerprint(data.votes), here, path) if data.votes else None
+    found = found.model_copy(update={"votes": votes})
     if found != known:
         write_record(path, found)
     return found
@@ -74,12 +73,35 @@ def fingerprint(data: DataParams, seed: int) -> SourceFingerprint:
     return _local(data.source, find_path(data.source))
 
 
-def _known(path: Path, source: str) -> SourceFingerprint | None:
+def votes_fingerprint(file: str) -> VotesFingerprint:
+    """Digest of the file that `data.votes` names.
+
+    Raises:
+        SourceError: it is missing or unreadable.
+    """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise SourceError(f"data.votes: {file}: no such file; expected a csv or csv.gz with votes, or '' for none")
+    [digest] = file_hashes([(str(path.absolute()), path.stat())])
+    return VotesFingerprint(file=file, digest=digest)
+
+
+def _known(path: Path) -> SourceFingerprint | None:
     try:
-        record = read_record(path, SourceFingerprint)
+        return read_record(path, SourceFingerprint)
     except ArtifactError:
         return None
-    return record if record.source == source else None
+
+
+def _recorded(known: T | None, look: Callable[[], T], here: bool, path: Path) -> T:
+    """What is found now, or what `path` has of something that is not on this machine."""
+    try:
+        return look()
+    except SourceError as error:
+        if known is None or here:
+            raise
+        print(f"warning: {error}; going on with the data recorded in {path}", file=sys.stderr)
+        return known
 
 
 def _is_here(source: str) -> bool:

@@ -45,7 +45,7 @@ def ingest(source: Source, path: Path, shares: SplitParams, seed: int, max_pixel
         Number of images by (split, label).
 
     Raises:
-        SourceError: the source has no training images, or cannot be read.
+        SourceError: the source has no training images, or cannot be read, or its votes are not for these images.
         ArtifactError: the file cannot be written; nothing is left of it.
     """
     choose = split_chooser(source.named_splits, shares, seed)
@@ -115,7 +115,8 @@ def _position(seed: int, sha256: str) -> float:
 
 def _row(sample: Sample, choose: Choice, max_pixels: int) -> Row:
     sha256 = hashlib.sha256(sample.data).hexdigest()
-    row = {"path": sample.path, "label": sample.label, "image": sample.data, "sha256": sha256}
+    row: Row = {"path": sample.path, "label": sample.label, "image": sample.data, "sha256": sha256}
+    row["votes"] = list(sample.votes.items()) if sample.votes else None
     return row | {"split": choose(sample.split, sha256)} | _header(sample.data, max_pixels)
 
 
@@ -141,9 +142,10 @@ def _groups(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 def _writer(path: Path) -> pq.ParquetWriter:
+    votes = [f"votes.key_value.{part}" for part in ("key", "value")]
     # Images are compressed already, and dictionaries pay only where values repeat.
-    compression = {name: "none" if name == "image" else "zstd" for name in DATASET_SCHEMA.names}
-    repeating = ["split", "label", "mode", "format"]
+    compression = {name: "none" if name == "image" else "zstd" for name in [*DATASET_SCHEMA.names, *votes]}
+    repeating = ["split", "label", "mode", "format", *votes]
     return pq.ParquetWriter(
         path, DATASET_SCHEMA, compression=compression, use_dictionary=repeating, write_statistics=repeating
     )

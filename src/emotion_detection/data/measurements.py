@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from emotion_detection.artifacts import DATASET_SCHEMA, open_parquet
+from emotion_detection.data.votes import no_face_share
 from emotion_detection.errors import ArtifactError, ImageError, ValidationFailed
 from emotion_detection.preprocess import MAX_PIXELS, decode
 
@@ -38,7 +39,7 @@ def measure(dataset: Path, max_pixels: int = MAX_PIXELS) -> pd.DataFrame:
         max_pixels: images that announce more count as unreadable.
 
     Returns:
-        The columns of the data set without `image`, and
+        The columns of the data set without `image` and `votes`, and `no_face_votes` (their share, NaN without any),
         `error` (why the image cannot be decoded, else None), `mean` and `std` (grey values, 0 to 255, NaN
         where unreadable) and `phash` (uint64, see `perceptual_hash`, 0 where unreadable).
 
@@ -86,11 +87,13 @@ def _batches(dataset: Path) -> Iterator[pa.RecordBatch]:
 
 def _measure_batch(batch: pa.RecordBatch, dataset: Path, max_pixels: int) -> pd.DataFrame:
     images = batch.column("image").to_pylist()
-    rows: pd.DataFrame = batch.drop_columns(["image"]).to_pandas()
+    rows: pd.DataFrame = batch.drop_columns(["image", "votes"]).to_pandas()
+    votes = (dict(pairs) if pairs else None for pairs in batch.column("votes").to_pylist())
     _verify(images, rows, dataset)
     errors, means, stds, thumbnails = zip(*(_measure_image(data, max_pixels) for data in images), strict=True)
     hashes = perceptual_hash(np.stack(thumbnails))
-    return rows.assign(error=pd.Series(errors, dtype=object), mean=means, std=stds, phash=hashes)
+    no_face = [no_face_share(some) for some in votes]
+    return rows.assign(no_face_votes=no_face, error=pd.Series(errors, dtype=object), mean=means, std=stds, phash=hashes)
 
 
 def _verify(images: list[bytes], rows: pd.DataFrame, dataset: Path) -> None:

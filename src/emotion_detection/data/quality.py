@@ -26,6 +26,7 @@ DESCRIPTIONS = {
     "unreadable": "images that cannot be decoded",
     "constant": "images that are nearly of one grey value",
     "too_small": "images that are too small",
+    "no_face": "images that people saw no face in",
     "conflicting_labels": "images whose bytes stand under several labels",
     "leaked": "images of val or test whose bytes stand in train, or of val in test",
     "duplicate": "images whose bytes came before in their split",

@@ -9,17 +9,14 @@ shard of images in memory, and equal input and seed give equal bytes.
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
@@ -27,39 +24,22 @@ from rich.table import Table
 
 from emotion_detection.artifacts import (
     DATASET,
-    DATASET_SCHEMA,
     DECISIONS,
-    DECISIONS_SCHEMA,
     SHARDS,
     DatasetInfo,
     atomic_directory,
-    open_parquet,
     write_record,
 )
 from emotion_detection.backend import tf
+from emotion_detection.data.census import Census, Labels, Row, count_kept, kept_rows, labels_in_use, with_votes
 from emotion_detection.data.shards import INFO_FILE, SPLITS, encode_record, sha256_of, shard_name
+from emotion_detection.data.votes import target
 from emotion_detection.errors import ArtifactError, ImageError
-from emotion_detection.params import DataParams, Split
+from emotion_detection.params import DataParams
 from emotion_detection.preprocess import Pixels, prepare
 
-Row = dict[str, Any]
-Labels = tuple[str, ...]
-
-_KEYS = ["path", "split", "label", "sha256"]
 _BATCH = 64  # images decoded at a time: enough for every core, little memory even for large photographs
 _LARGE = 2**14  # mean bytes; smaller images take less time to decode than to hand to another thread
-
-
-class Census(NamedTuple):
-    """What the decisions keep."""
-
-    counts: Counter[tuple[str, str]]
-    """Images by split and label."""
-    data_hash: str
-    """`DatasetInfo.data_hash`."""
-
-    def of_split(self, split: Split) -> int:
-        return sum(count for (kept, _), count in self.counts.items() if kept == split)
 
 
 def write_shards(
@@ -71,13 +51,14 @@ def write_shards(
     differ by at most one, and some are empty where there are fewer images than shards.
 
     Raises:
-        ArtifactError: an input is missing, damaged or does not match the other, a class has no training image, an
-            image cannot be prepared, or the disk is full. What stood in `directory` before then remains.
+        ArtifactError: an input is missing, damaged or does not match the other, a class has no training image or
+            no votes, an image cannot be prepared, or the disk is full. What stood in `directory` before then remains.
     """
-    census = _census(decisions)
-    labels = _labels(census, data.classes, decisions)
-    images = _prepared(_kept(dataset, decisions), data, dataset)
-    slot = np.dtype([("label", "<i4"), ("sha256", "S64"), ("pixels", "u1", (data.image_size,) * 2 + (data.channels,))])
+    census = count_kept(decisions)
+    labels = labels_in_use(census, data.classes, decisions)
+    census = with_votes(census, dataset, decisions, labels)
+    images = _prepared(kept_rows(dataset, decisions, ["image", "votes"]), data, dataset)
+    slot = _slot(data, labels, voted=census.votes is not None)
     sizes = _shard_sizes(census, data.shards)
     with _progress() as progress, atomic_directory(directory) as temporary, _tensorflow_errors_as_os_errors():
         slots = temporary / "slots"
@@ -106,53 +87,9 @@ def _add_counts(table: Table, name: str, counts: list[int]) -> None:
     table.add_row(name, *(f"{count:,}" for count in [*counts, sum(counts)]))
 
 
-def _census(decisions: Path) -> Census:
-    counts: Counter[tuple[str, str]] = Counter()
-    lines = []
-    for row in _rows(decisions, DECISIONS_SCHEMA, [*_KEYS, "keep"]):
-        if row["split"] not in SPLITS:
-            raise ArtifactError(f"{decisions}: {row['path']}: split {row['split']!r}, expected one of {SPLITS}")
-        if row["keep"]:
-            counts[row["split"], row["label"]] += 1
-            lines.append("\0".join((row["sha256"], row["label"], row["split"])))
-    return Census(counts, hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest())
-
-
-def _labels(census: Census, classes: Labels, decisions: Path) -> Labels:
-    kept = {label for _, label in census.counts}
-    labels = classes or tuple(sorted(kept))
-    if unknown := sorted(kept.difference(labels)):
-        raise ArtifactError(f"{decisions}: keeps {', '.join(unknown)}, not in data.classes; run `dvc repro`")
-    missing = [label for label in labels if not census.counts["train", label]]
-    if missing or not labels:
-        raise ArtifactError(
-            f"{decisions}: keeps no training image of {', '.join(missing) or 'any class'}; see the reasons there, "
-            "then add images or leave the class out of data.classes"
-        )
-    return labels
-
-
-def _rows(path: Path, schema: pa.Schema, columns: list[str]) -> Iterator[Row]:
-    file = open_parquet(path, schema)
-    try:
-        for batch in file.iter_batches(_BATCH, columns=columns):
-            yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise ArtifactError(f"{path}: damaged; remove it and run `dvc repro`: {error}") from None
-
-
-def _kept(dataset: Path, decisions: Path) -> Iterator[Row]:
-    mismatch = f"{decisions}: not made from this {dataset}; run `dvc repro`"
-    images = _rows(dataset, DATASET_SCHEMA, [*_KEYS, "image"])
-    verdicts = _rows(decisions, DECISIONS_SCHEMA, [*_KEYS, "keep"])
-    try:
-        for image, verdict in zip(images, verdicts, strict=True):
-            if any(image[key] != verdict[key] for key in _KEYS):
-                raise ArtifactError(f"{mismatch}: {verdict['path']} stands where the data set has {image['path']}")
-            if verdict["keep"]:
-                yield image
-    except ValueError:
-        raise ArtifactError(f"{mismatch}: the two differ in length") from None
+def _slot(data: DataParams, labels: Labels, voted: bool) -> np.dtype[Any]:
+    pixels = ("pixels", "u1", (data.image_size, data.image_size, data.channels))
+    return np.dtype([("label", "<i4"), ("sha256", "S64"), pixels, *([("votes", "<f4", (len(labels),))] * voted)])
 
 
 def _prepared(rows: Iterator[Row], data: DataParams, dataset: Path) -> Iterator[tuple[Row, Pixels]]:
@@ -188,9 +125,10 @@ def _fill_slots(
 ) -> None:
     with path.open("wb") as file:
         for row, pixels in images:
-            content = (labels.index(row["label"]), row["sha256"].encode(), pixels)
+            votes = dict(row["votes"]) if row["votes"] else None
+            content = [labels.index(row["label"]), row["sha256"].encode(), pixels, target(votes, row["label"], labels)]
             file.seek(next(places[row["split"]]) * slot.itemsize)
-            file.write(np.array(content, slot).tobytes())
+            file.write(np.array(tuple(content[: len(slot.names or ())]), slot).tobytes())
 
 
 def _shard_sizes(census: Census, shards: int) -> dict[str, int]:
@@ -212,8 +150,8 @@ def _cut_into_shards(
 
 def _write_shard(path: Path, records: NDArray[Any], labels: Labels) -> str:
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for label, sha256, pixels in records:
-            writer.write(encode_record(pixels, int(label), labels[label], sha256))
+        for label, sha256, pixels, *votes in records:
+            writer.write(encode_record(pixels, int(label), labels[label], sha256, *votes))
     return sha256_of(path)
 
 
@@ -230,6 +168,7 @@ def _describe(census: Census, labels: Labels, data: DataParams, files: dict[str,
         reference_shares={label: count / total for label, count in training.items()},
         files=files,
         data_hash=census.data_hash,
+        votes=census.votes,
     )
 
 

@@ -3,7 +3,8 @@
     load_split(SHARDS, "train", batch_size=64, shuffle_seed=0)   -> batches of uint8 (B, S, S, C), int32 (B,)
     load_arrays(SHARDS, "test").images                           -> uint8 (N, S, S, C)
 
-A record is a `tf.train.Example` with `image/encoded`, `image/class/label`, `image/class/text` and `image/sha256`.
+A record is a `tf.train.Example` with `image/encoded`, `image/class/label`, `image/class/text` and `image/sha256`, and
+where the data set has votes `image/class/votes`: the share of each label, or the label alone where nobody voted.
 `image/encoded` is a PNG that any program opens, written without compression and with one deflate block per row. So
 every pixel of every record has the same place, and a whole batch is decoded by one reshape: several times faster
 than one decoder call per image (`python -m benchmarks.read_shards`), for files up to half as large again.
@@ -56,6 +57,8 @@ class Arrays:
     """int32 (N,), indices into `DatasetInfo.labels`."""
     sha256: list[str]
     """Of the original image files, hexadecimal."""
+    votes: NDArray[np.float32] | None = None
+    """float32 (N, K), the shares of the votes; None where the data set has none."""
 
 
 def shard_name(split: Split, number: int, shards: int) -> str:
@@ -107,8 +110,19 @@ def load_split(
     if cache:
         batches = _cached(load_arrays(directory, split), batch_size, shuffle_seed)
     else:
-        batches = _streamed(directory, split, batch_size, shuffle_seed)
+        batches = _streamed(directory, split, batch_size, shuffle_seed, "label")
     return untuned(batches.prefetch(_AHEAD))
+
+
+def load_voted(directory: Path, split: Split, batch_size: int, *, shuffle_seed: int | None = None) -> tf.data.Dataset:
+    """As `load_split`, with the shares of the votes in place of labels: (uint8 (B, S, S, C), float32 (B, K)).
+
+    Raises:
+        ArtifactError: dataset.json or a shard is missing, or the data set has no votes.
+    """
+    if read_dataset_info(directory).votes is None:
+        raise ArtifactError(f"{directory}: holds no votes; set data.votes and run `dvc repro`")
+    return untuned(_streamed(directory, split, batch_size, shuffle_seed, "votes").prefetch(_AHEAD))
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -133,19 +147,24 @@ def load_arrays(directory: Path, split: Split) -> Arrays:
     images = np.empty((_count(info, split), info.image_size, info.image_size, info.channels), np.uint8)
     labels = np.empty(len(images), np.int32)
     sha256: list[str] = []
+    votes = None if info.votes is None else np.empty((len(images), len(info.labels)), np.float32)
     try:
         for batch in untuned(records.map(_parser(info), num_parallel_calls=_THREADS)).as_numpy_iterator():
             place = slice(len(sha256), len(sha256) + len(batch["label"]))
             images[place], labels[place] = batch["image"], batch["label"]
+            if votes is not None:
+                votes[place] = batch["votes"]
             sha256 += [digest.decode() for digest in batch["sha256"]]
     except (tf.errors.OpError, ValueError) as error:
         raise _damaged(directory, split, str(error)) from None
     if len(sha256) != len(images):
         raise _damaged(directory, split, f"{len(sha256)} images where {INFO_FILE} says {len(images)}")
-    return Arrays(images, labels, sha256)
+    return Arrays(images, labels, sha256, votes)
 
 
-def encode_record(pixels: NDArray[np.uint8], label: int, text: str, sha256: bytes) -> bytes:
+def encode_record(
+    pixels: NDArray[np.uint8], label: int, text: str, sha256: bytes, votes: NDArray[np.float32] | None = None
+) -> bytes:
     """One record of a shard.
 
     Args:
@@ -153,6 +172,7 @@ def encode_record(pixels: NDArray[np.uint8], label: int, text: str, sha256: byte
         label: index of the class.
         text: name of the class.
         sha256: of the original image file, hexadecimal.
+        votes: float32 (K,), shares of the labels; None for a data set without votes.
     """
 
     def of_bytes(value: bytes) -> tf.train.Feature:
@@ -164,6 +184,8 @@ def encode_record(pixels: NDArray[np.uint8], label: int, text: str, sha256: byte
         "image/class/text": of_bytes(text.encode()),
         "image/sha256": of_bytes(sha256),
     }
+    if votes is not None:
+        features["image/class/votes"] = tf.train.Feature(float_list=tf.train.FloatList(value=votes.tolist()))
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return bytes(example.SerializeToString(deterministic=True))
 
@@ -208,24 +230,27 @@ def _parser(info: DatasetInfo) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
         "image/class/label": tf.io.FixedLenFeature([], tf.int64),
         "image/sha256": tf.io.FixedLenFeature([], tf.string),
     }
+    if info.votes is not None:
+        features["image/class/votes"] = tf.io.FixedLenFeature([len(info.labels)], tf.float32)
 
     def parse(records: tf.Tensor) -> dict[str, tf.Tensor]:
         example = tf.io.parse_example(records, features)
         image = _decode_images(example["image/encoded"], info.image_size, info.channels)
         label = tf.cast(example["image/class/label"], tf.int32)
-        return {"image": image, "label": label, "sha256": example["image/sha256"]}
+        voted = {} if info.votes is None else {"votes": example["image/class/votes"]}
+        return {"image": image, "label": label, "sha256": example["image/sha256"], **voted}
 
     return parse
 
 
-def _streamed(directory: Path, split: Split, batch_size: int, shuffle_seed: int | None) -> tf.data.Dataset:
+def _streamed(directory: Path, split: Split, batch_size: int, shuffle_seed: int | None, target: str) -> tf.data.Dataset:
     info = read_dataset_info(directory)
     files, parse = _files(directory, info, split), _parser(info)
     records = tf.data.TFRecordDataset(files) if shuffle_seed is None else _shuffled(files, info, shuffle_seed)
 
     def pair(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example = parse(batch)
-        return example["image"], example["label"]
+        return example["image"], example[target]
 
     batches = records.batch(batch_size).map(pair, num_parallel_calls=_THREADS)
     return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(_count(info, split) / batch_size)))

@@ -33,9 +33,20 @@ def open_source(data: DataParams, seed: int) -> Source:
     Args:
         seed: for the synthetic source.
 
+    Returns:
+        Its samples have votes where `data.votes` names a file.
+
     Raises:
-        SourceError: it is missing, unreadable or not laid out as expected.
+        SourceError: it is missing, unreadable or not laid out as expected, or the file of votes is.
     """
+    if not data.votes:
+        return _open(data, seed)
+    from emotion_detection.data.sources.crowd import VotedSource, read_votes
+
+    return VotedSource(_open(data, seed), read_votes(data.votes))
+
+
+def _open(data: DataParams, seed: int) -> Source:
     if data.source == SYNTHETIC:
         from emotion_detection.data.sources.synthetic import SyntheticSource
 

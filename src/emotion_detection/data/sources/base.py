@@ -6,7 +6,7 @@ for sample in source:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,8 @@ class Sample:
     """The encoded image, untouched."""
     split: Split | None
     """None where the source names no split."""
+    votes: Mapping[str, float] | None = None
+    """How many people saw what in it, by `labels.plain` names; None where `data.votes` has nothing about it."""
 
 
 class Source(Protocol):
