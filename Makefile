@@ -17,7 +17,7 @@ PARAMS = $(foreach word,$(filter seed=% data.% validation.% training.% models.% 
 preset ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run zoo test check serve web ui lock setup clean
+.PHONY: help run zoo test check serve web monitor ui lock setup clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,11 @@ check: $(VENV)/.dev ## Static checks only: format, lint, types, locks
 
 serve: $(SERVE_VENV)/.serve web ## Serve the champion at http://127.0.0.1:8000
 	PYTHONPATH=src $(SERVE_VENV)/bin/python -m serving
+
+monitor: $(SERVE_VENV)/.serve ## Prometheus, Alertmanager and the retrain webhook beside `make serve`; Ctrl-C ends them
+	@{ command -v prometheus && { command -v prometheus-alertmanager || command -v alertmanager; }; } >/dev/null || \
+	  apt-get install -y --no-install-recommends prometheus prometheus-alertmanager || true # what is missing is told next
+	PYTHONPATH=src $(SERVE_VENV)/bin/python -m monitoring.local $(MONITOR)
 
 web: $(VENDOR)/.web ## What browsers run: ONNX Runtime for the page's switch "On this device", Swagger UI for /docs; takes npm
 
