@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, Experiment, Metric, Param, Run, RunTag
@@ -32,14 +32,18 @@ from emotion_detection.params import Params
 __all__ = ["LiveRun", "live_run", "tracking_uri"]
 
 SUMMARY_FILE = "model_summary.txt"
+RunType = TypeVar("RunType", bound="LiveRun")
 DIGEST_LENGTH = 36  # MLflow's limit; the tag data_hash has all of it
 
 
 class LiveRun:
     """The MLflow run of a training that is going on; without MLflow its methods do nothing."""
 
-    def __init__(self, training_id: str) -> None:
-        self.training_id = training_id
+    without_mlflow = "Training goes on; register completes the run."
+
+    def __init__(self, training_id: str, tags: Mapping[str, str] | None = None) -> None:
+        """`tags` are set besides those of lineage and model."""
+        self.training_id, self.tags = training_id, tags or {}
         self.run_id: str | None = None
         self._uri = ""
         self._client: MlflowClient | None = None
@@ -58,7 +62,7 @@ class LiveRun:
                 self._client = client
                 lineage = current_lineage(model, dataset.data_hash, self.training_id)
                 describe(client, self.run_id, params, model, dataset)
-                set_tags(client, self.run_id, lineage_tags(lineage) | model_tags(params, model))
+                set_tags(client, self.run_id, lineage_tags(lineage) | model_tags(params, model) | dict(self.tags))
                 client.log_text(self.run_id, summary, SUMMARY_FILE)
                 self._monitor = _started_monitor(self.run_id, self._uri)
         except RegistryError as error:
@@ -80,7 +84,7 @@ class LiveRun:
 
     def _give_up(self, error: RegistryError) -> None:
         self._client = None  # one silence is enough: trying again at every epoch would hold up the training
-        print(f"warning: {error}. Training goes on; register completes the run.", file=sys.stderr, flush=True)
+        print(f"warning: {error}. {self.without_mlflow}", file=sys.stderr, flush=True)
 
 
 def _started_monitor(run_id: str, uri: str) -> Any:
@@ -100,7 +104,13 @@ def live_run(params: Params, model: str, training_id: str, dataset: DatasetInfo,
         training_id: `RunInfo.training_id`.
         summary: what `keras.Model.summary` prints.
     """
-    run = LiveRun(training_id)
+    with recorded(LiveRun(training_id), params, model, dataset, summary) as run:
+        yield run
+
+
+@contextmanager
+def recorded(run: RunType, params: Params, model: str, dataset: DatasetInfo, summary: str) -> Iterator[RunType]:
+    """As `live_run`, for a run with tags or methods of its own."""
     run._start(params, model, dataset, summary)
     try:
         yield run

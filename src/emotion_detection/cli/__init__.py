@@ -23,6 +23,7 @@ from emotion_detection.cli import (
     results,
     run,
     serve,
+    tune,
     ui,
     webcam,
 )
@@ -49,6 +50,7 @@ app.command(cls=run.WithDvcArguments)(run.run)
 app.command(name="import-hf")(import_hf.import_hf)
 app.command()(results.results)
 app.command()(comparison.compare)
+app.command()(tune.tune)
 app.command(name="params")(params.show_params)
 app.command()(promotion.promote)
 app.command()(promotion.rollback)
