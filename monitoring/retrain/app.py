@@ -84,16 +84,12 @@ def create_coordinator(settings: Settings, metrics: Metrics) -> Coordinator:
     except sqlite3.Error as error:
         raise SettingsError(f"{settings.folder / 'state.db'}: {error}; move it away, and a new one is made") from None
     audit = Audit(settings.folder / "audit.jsonl")
-    return Coordinator(store, target, audit, metrics, Timing(settings.cooldown_seconds, settings.settle_seconds))
+    timing = Timing(settings.cooldown_seconds, settings.settle_seconds, settings.lease_seconds)
+    return Coordinator(store, target, audit, metrics, timing)
 
 
 def _target(settings: Settings) -> Target:
-    target: Target
-    if settings.target == "github":
-        repository = settings.github_repository
-        target = GitHub(settings.github_url, repository, settings.event_type, settings.github_secret)
-    else:
-        target = Command(settings.words, settings.directory, settings.folder)
+    target: Target = GitHub(settings) if settings.target == "github" else Command(settings)
     return DryRun(target) if settings.dry_run else target
 
 

@@ -22,9 +22,6 @@ from monitoring.retrain.order import End, Order, Target
 from monitoring.retrain.payload import Alert, Notification
 from monitoring.retrain.store import Claim, Store
 
-LEASE = 30.0
-"""Seconds for which a dispatch belongs to who sends it: longer than that takes."""
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -47,6 +44,8 @@ class Timing(NamedTuple):
     """Between two dispatches."""
     settle: float
     """After which a dispatch that may have arrived can be looked for."""
+    lease: float
+    """For which a dispatch belongs to who sends it."""
 
 
 class Coordinator:
@@ -98,7 +97,9 @@ class Coordinator:
         return self._send(Order(claim.incident, list(alerts), notification.group_key, notification.external_url))
 
     def _claim(self, alerts: Sequence[Alert]) -> Claim:
-        return self._store.claim([alert.key for alert in alerts], time.time(), self._timing.cooldown, LEASE)
+        return self._store.claim(
+            [alert.key for alert in alerts], time.time(), self._timing.cooldown, self._timing.lease
+        )
 
     def _clear(self, claim: Claim) -> None:
         """Find out about a dispatch whose sender died, or got no answer."""

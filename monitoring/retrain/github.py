@@ -22,12 +22,8 @@ from requests.auth import AuthBase
 
 from monitoring.retrain.errors import TargetError, Unclear
 from monitoring.retrain.order import Ended, Order
-from monitoring.retrain.settings import Secret
+from monitoring.retrain.settings import Settings
 
-CONNECT_SECONDS, READ_SECONDS = 3.05, 5.0
-"""Together shorter than Alertmanager's shortest wait for an answer, 10 s."""
-REPAIR_PAUSE = 60.0
-"""Seconds between two attempts where a person has to repair something first."""
 LONGEST_PAUSE = 3600.0
 ALERTS = 20
 """Named in the event, at most."""
@@ -45,12 +41,10 @@ class GitHub:
     running = False
     name = "github"
 
-    def __init__(self, url: str, repository: str, event_type: str, token: Secret) -> None:
-        """Args:
-        url: of the API, such as https://api.github.com.
-        repository: owner/name.
-        """
-        self._url, self._event_type, self._token = f"{url.rstrip('/')}/repos/{repository}", event_type, token
+    def __init__(self, settings: Settings) -> None:
+        self._url = f"{settings.github_url.rstrip('/')}/repos/{settings.github_repository}"
+        self._event_type, self._token = settings.event_type, settings.github_secret
+        self._patience, self._repair = settings.timeout_seconds, settings.repair_seconds
 
     def attach(self, running: Sequence[str], ended: Ended) -> None:
         """How a workflow ends is seen at GitHub."""
@@ -67,7 +61,7 @@ class GitHub:
         event = {"event_type": self._event_type, "client_payload": payload(order)}
         answer = self._ask("POST", "/dispatches", json=event)
         if answer.status_code != HTTPStatus.NO_CONTENT:
-            raise refusal(answer)
+            raise refusal(answer, self._repair)
 
     def arrived(self, incident: str, since: float, /) -> bool:
         """Whether a workflow has started for an incident.
@@ -82,7 +76,7 @@ class GitHub:
         query = {"event": "repository_dispatch", "created": f">={start}", "per_page": "100"}
         answer = self._ask("GET", "/actions/runs", params=query)
         if answer.status_code != HTTPStatus.OK:
-            raise refusal(answer)
+            raise refusal(answer, self._repair)
         try:
             return any(incident in run["display_title"] for run in answer.json()["workflow_runs"])
         except (ValueError, KeyError, TypeError):
@@ -99,12 +93,12 @@ class GitHub:
                 self._url + path,
                 auth=_Bearer(self._token.read()),
                 headers=headers | {"User-Agent": "emotion-retrain"},
-                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                timeout=self._patience,
                 allow_redirects=False,  # a POST that is led elsewhere would become a GET
                 **options,
             )
         except requests.ConnectTimeout:
-            raise TargetError("network", f"{self._url}: cannot be reached in {CONNECT_SECONDS:.0f} s") from None
+            raise TargetError("network", f"{self._url}: cannot be reached in {self._patience} s") from None
         except requests.RequestException as error:
             kind = TargetError if _never_left(error) else Unclear
             raise kind("network", f"{self._url}: no answer ({type(error).__name__}); see network and proxy") from None
@@ -135,17 +129,21 @@ def payload(order: Order) -> dict[str, Any]:
     }
 
 
-def refusal(answer: requests.Response) -> TargetError:
-    """What an answer other than the wished-for one means, and how long to leave GitHub alone."""
+def refusal(answer: requests.Response, repair: float) -> TargetError:
+    """What an answer other than the wished-for one means, and how long to leave GitHub alone.
+
+    Args:
+        repair: seconds, where it does not say itself.
+    """
     status, said = answer.status_code, f"{answer.request.method} {answer.url}: status {answer.status_code}"
     limited = status == 429 or (status == 403 and _says_when(answer))
     if limited:
-        pause = _pause(answer)
+        pause = _pause(answer, repair)
         return TargetError("rate-limited", f"{said}: too many requests; asked again in {pause:.0f} s", pause)
     if status >= 500:
         return Unclear("server", f"{said}: GitHub has a problem; see https://www.githubstatus.com", _pause(answer, 0))
-    reason, repair = _REPAIR.get(status, ("refused", "expected 204; see RETRAIN_GITHUB_URL and _REPOSITORY"))
-    return TargetError(reason, f"{said}: {repair}", REPAIR_PAUSE)
+    reason, advice = _REPAIR.get(status, ("refused", "expected 204; see RETRAIN_GITHUB_URL and _REPOSITORY"))
+    return TargetError(reason, f"{said}: {advice}", repair)
 
 
 def _never_left(error: requests.RequestException) -> bool:
@@ -159,7 +157,7 @@ def _says_when(answer: requests.Response) -> bool:
     return "Retry-After" in answer.headers or answer.headers.get("X-RateLimit-Remaining") == "0"
 
 
-def _pause(answer: requests.Response, otherwise: float = REPAIR_PAUSE) -> float:
+def _pause(answer: requests.Response, otherwise: float) -> float:
     """Seconds, from Retry-After (a number or a date) or X-RateLimit-Reset (seconds since 1970)."""
     after, reset = answer.headers.get("Retry-After", ""), answer.headers.get("X-RateLimit-Reset", "")
     try:

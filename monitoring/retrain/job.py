@@ -20,10 +20,10 @@ from typing import IO
 
 from monitoring.retrain.errors import TargetError
 from monitoring.retrain.order import Ended, Order
+from monitoring.retrain.settings import Settings
 
 PATIENCE = 20.0
 """Seconds that an interrupted command is given to end."""
-REPAIR_PAUSE = 60.0
 _SECRETS = ("RETRAIN_TOKEN", "RETRAIN_GITHUB_TOKEN")
 
 
@@ -33,16 +33,17 @@ class Command:
     running = True
     name = "command"
 
-    def __init__(self, words: Sequence[str], directory: Path, folder: Path) -> None:
-        """Args:
-        directory: where it runs.
-        folder: for the lock, and `logs/` with what each run prints.
+    def __init__(self, settings: Settings) -> None:
+        """Make the directory `logs` for what each run prints.
+
+        Raises:
+            OSError: it cannot be made.
         """
-        self._words, self._directory, self._folder = list(words), directory, folder
-        self._lock_file = folder / "command.lock"
+        self._words, self._directory, self._folder = settings.words, settings.directory, settings.folder
+        self._repair, self._lock_file = settings.repair_seconds, self._folder / "command.lock"
         self._closing = False
         self._watchers: list[threading.Thread] = []
-        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        (self._folder / "logs").mkdir(parents=True, exist_ok=True)
 
     def attach(self, running: Sequence[str], ended: Ended) -> None:
         self._ended = ended
@@ -63,7 +64,7 @@ class Command:
         log = self._folder / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{order.incident}.log"
         with self._lock_file.open("a+") as lock, log.open("wb") as output:
             if not _locked(lock):
-                raise TargetError("busy", f"a command runs already, see {self._folder / 'logs'}", REPAIR_PAUSE)
+                raise TargetError("busy", f"a command runs already, see {self._folder / 'logs'}", self._repair)
             process = self._start(order, lock, output)
             lock.truncate(0)
             lock.write(f"{order.incident} {process.pid}")
@@ -104,7 +105,7 @@ class Command:
             )
         except OSError as error:
             what = f"`{self._words[0]}` in {self._directory}: {error.strerror}; see RETRAIN_COMMAND"
-            raise TargetError("command", f"{what} and RETRAIN_DIRECTORY", REPAIR_PAUSE) from None
+            raise TargetError("command", f"{what} and RETRAIN_DIRECTORY", self._repair) from None
 
     def _watch(self, wait: object, *arguments: object) -> None:
         watcher = threading.Thread(target=wait, args=arguments, daemon=True)  # type: ignore[arg-type]

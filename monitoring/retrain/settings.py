@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     """After a dispatch there is no other for so long, whatever fires."""
     settle_seconds: float = Field(15, ge=0)
     """How long an event of which nobody knows whether it arrived is given before it is looked for."""
+    repair_seconds: float = Field(60, ge=0)
+    """Pause after a failure that a person has to repair, such as a token that has expired."""
+    timeout_seconds: float = Field(4, gt=0, le=60)
+    """How long GitHub may take to accept a connection, and then to answer."""
     command: str = "emotion run"
     """What retrains: words as in a shell, but no shell runs them. Its exit status must not be 0 where it failed."""
     directory: Path = Path()
@@ -139,6 +143,11 @@ class Settings(BaseSettings):
     def github_secret(self) -> Secret:
         """The token that GitHub is shown."""
         return Secret(self.github_token, self.github_token_file)
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long a dispatch belongs to who sends it: longer than that takes."""
+        return 2 * self.timeout_seconds + self.settle_seconds + 1
 
     @property
     def words(self) -> list[str]:
