@@ -27,7 +27,13 @@ SMALL = {
         "lenet": {"architecture": "lenet", "training": {"epochs": 3}},
         "vit": {"architecture": "vit", "dim": 16, "depth": 1, "heads": 2},
     },
-    "gate": {"min_accuracy": 0.0, "min_recall": 0.0, "max_ece": 1.0},
+    "gate": {
+        "min_accuracy": 0.0,
+        "min_recall": 0.0,
+        "min_slice_accuracy": 0.0,
+        "min_corrupted_accuracy": 0.0,
+        "max_ece": 1.0,
+    },
 }
 
 

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
-from emotion_detection.bundle import BundleInfo, Lineage
-from emotion_detection.gate import Candidate, Check, Holdout, Verdict, judge, table
+from emotion_detection.bundle import (
+    MODEL_FILE,
+    BundleInfo,
+    Lineage,
+    ModelBundle,
+    file_sha256,
+    read_bundle,
+    write_bundle_info,
+)
+from emotion_detection.corruptions import BY_NAME
+from emotion_detection.gate import FEWEST_IN_SLICE, Candidate, Check, Holdout, Verdict, judge, table
 from emotion_detection.params import Params, parse_params
-from emotion_detection.scoring import Scores
+from emotion_detection.promotion import measure_robustness
+from emotion_detection.scoring import Scores, score
+from emotion_detection.slices import by_value, face_slicings
 
 LABELS = ("angry", "happy", "sad")
 TRUTH = np.arange(300, dtype=np.int32) % 3
@@ -193,3 +208,91 @@ def test_passing_against_a_champion_never_contradicts_the_numbers(ours: float, t
         assert difference >= -GATE["margin"] - 1e-9
     if difference >= 0 and ours >= theirs:  # right wherever the other is, and more
         assert verdict.passed
+
+
+# What a model does on parts of the test images, and on spoiled ones
+
+
+def faces(light: Sequence[int]) -> NDArray[np.uint8]:
+    """(300, 48, 48, 1) of noise, as many of each brightness."""
+    noise = np.random.default_rng(0).integers(0, 40, size=(300, 48, 48, 1))
+    return (noise + np.repeat(light, 300 // len(light))[:, np.newaxis, np.newaxis, np.newaxis]).astype(np.uint8)
+
+
+def blind_in_the_dark(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Right answers, but for images darker than 50: `angry`, whatever they show."""
+    said = np.where(images.mean(axis=(1, 2, 3)) < 50, 0, TRUTH)
+    return np.eye(3, dtype=np.float32)[said] * 0.9 + np.float32(0.1 / 3)
+
+
+def floors(**gate: float) -> Params:
+    return params(max_ece=1.0, min_accuracy=0.5, **gate)
+
+
+@pytest.mark.parametrize(("floor", "passes"), [(0.5, False), (0.3, True), (0.0, True)])
+def test_a_model_that_fails_on_dark_faces_is_refused(floor: float, passes: bool) -> None:
+    images = faces([10, 100, 160])
+    holdout = replace(HOLDOUT, slicings=face_slicings(images))
+    challenger = Candidate("x", info(), Scores(blind_in_the_dark(images), 1.0))
+    verdict = judge(floors(min_slice_accuracy=floor), holdout, challenger, None)
+    assert check(verdict, "accuracy").value == pytest.approx(7 / 9, abs=0.01)  # nothing else shows it
+    assert verdict.passed is passes
+    found = [each for each in verdict.checks if each.name == "accuracy per slice"]
+    if floor:
+        assert found[0].value == pytest.approx(1 / 3, abs=0.01)
+        assert "brightness ≤" in found[0].detail
+        assert "100 images" in found[0].detail
+    else:
+        assert not found
+
+
+def test_few_images_are_no_reason_to_refuse() -> None:
+    rare = by_value("agreement", np.r_[np.zeros(FEWEST_IN_SLICE - 1), np.ones(301 - FEWEST_IN_SLICE)], [0.5])
+    answered = answers(0.9)
+    answered[: FEWEST_IN_SLICE - 1] = np.roll(answered[: FEWEST_IN_SLICE - 1], 1, axis=1)  # all wrong
+    challenger = Candidate("x", info(), Scores(answered, 1.0))
+    verdict = judge(floors(min_slice_accuracy=0.5), replace(HOLDOUT, slicings=[rare]), challenger, None)
+    assert check(verdict, "accuracy per slice").value == pytest.approx(0.9, abs=0.05)
+
+
+def spoilt_bundle(directory: Path, labels: tuple[str, ...]) -> ModelBundle:
+    """A real graph: the first class for dark faces, else the second."""
+    limit = [
+        numpy_helper.from_array(np.float32([-60.0]), "limit"),
+        numpy_helper.from_array(np.float32([[-1, 1, -9]]), "to"),
+    ]
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["pixels"], ["flat"]),
+        helper.make_node("ReduceMean", ["flat"], ["mean"], axes=[1], keepdims=1),
+        helper.make_node("Add", ["mean", "limit"], ["above"]),
+        helper.make_node("MatMul", ["above", "to"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+    ]
+    ends = [
+        helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 48, 48, 1]),
+        helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 3]),
+    ]
+    graph = helper.make_graph(nodes, "light", ends[:1], ends[1:], limit)
+    directory.mkdir()
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=9), directory / MODEL_FILE
+    )
+    write_bundle_info(directory, info(labels=labels, files={MODEL_FILE: file_sha256(directory / MODEL_FILE)}))
+    return read_bundle(directory)
+
+
+def test_a_model_that_bears_no_darkening_is_refused_by_what_onnx_runtime_measures(tmp_path: Path) -> None:
+    """It answers `happy` to every face of 110; labels stand in another order than those of the data set."""
+    bundle = spoilt_bundle(tmp_path / "bundle", ("sad", "happy", "angry"))
+    images = faces([90])
+    holdout = replace(HOLDOUT, truth=np.ones(300, np.int32))
+    settings = floors(min_corrupted_accuracy=0.96, min_recall=0.0)
+    found = measure_robustness(settings, bundle, holdout, images)
+    assert found is not None
+    assert found.by_corruption() == pytest.approx(dict.fromkeys(BY_NAME, 1.0) | {"darker": 1 / 3})
+    challenger = Candidate("x", bundle.info, score(bundle, images), found)
+    verdict = judge(settings, holdout, challenger, None)
+    assert failed(verdict) == ["accuracy, spoiled"]
+    assert "on 200 spoiled test images; lowest: darker 0.333" in verdict.failures()
+    assert judge(floors(min_corrupted_accuracy=0.9, min_recall=0.0), holdout, challenger, None).passed

@@ -20,9 +20,14 @@ from pydantic import BaseModel, ConfigDict, computed_field
 from rich.table import Table
 
 from emotion_detection import stats
+from emotion_detection.artifacts import Robustness
 from emotion_detection.bundle import BundleInfo
 from emotion_detection.params import Params
 from emotion_detection.scoring import Scores
+from emotion_detection.slices import Slicing, accuracy_by_slice
+
+FEWEST_IN_SLICE = 30
+"""Images without which the accuracy of a slice says too little to refuse a model."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Holdout:
     """(N,), indices into `labels`."""
     image_size: int
     channels: int
+    slicings: Sequence[Slicing] = ()
+    """How accuracy is looked at in parts."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,8 @@ class Candidate:
     info: BundleInfo
     scores: Scores | None
     """On the test set; none where the bundle cannot take it (see `misfit`)."""
+    robustness: Robustness | None = None
+    """On spoiled test images; none where `gate.min_corrupted_accuracy` does not ask for it."""
 
 
 class Check(BaseModel):
@@ -113,6 +122,7 @@ def judge(params: Params, holdout: Holdout, challenger: Candidate, champion: Can
     if problem is None and challenger.scores is not None:
         answers = _in_order(challenger.info, challenger.scores, holdout.labels)
         checks += _absolute(params, holdout, answers, challenger.scores.milliseconds)
+        checks += _floors(params, holdout, answers, challenger.robustness)
         checks += _against(champion, params, holdout, answers, notes)
     else:
         notes.append("The challenger could not be scored: only what its bundle records was checked.")
@@ -167,6 +177,25 @@ def _worst_recall(confusion: stats.Counts, labels: Sequence[str], floor: float) 
     empty = [label for label, n in zip(labels, images, strict=True) if not n]
     detail = f"worst class: {worst}" + (f"; no test images of {', '.join(empty)}" if empty else "")
     return _at_least("recall per class", float(recall[worst]), floor, detail)
+
+
+def _floors(
+    params: Params, holdout: Holdout, answers: NDArray[np.float32], robustness: Robustness | None
+) -> list[Check]:
+    """For parts of the test images and for spoiled ones, as far as they are asked for and there are enough images."""
+    right, gate, checks = answers.argmax(axis=1) == holdout.truth, params.gate, []
+    parts = accuracy_by_slice(holdout.slicings, right, gate.confidence)
+    parts = tuple(part for part in parts if part.images >= FEWEST_IN_SLICE)
+    if parts and gate.min_slice_accuracy:
+        worst = min(parts, key=lambda part: part.accuracy.value)
+        detail = f"lowest: {worst.slicing} {worst.title}, {worst.images} images"
+        checks.append(_at_least("accuracy per slice", worst.accuracy.value, gate.min_slice_accuracy, detail))
+    if robustness and gate.min_corrupted_accuracy:
+        means = robustness.by_corruption()
+        worst_change = min(means, key=lambda name: means[name])
+        detail = f"on {robustness.images} spoiled test images; lowest: {worst_change} {means[worst_change]:.3f}"
+        checks.append(_at_least("accuracy, spoiled", robustness.mean.value, gate.min_corrupted_accuracy, detail))
+    return checks
 
 
 def _against(

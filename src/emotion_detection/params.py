@@ -285,10 +285,10 @@ class GateParams(Section):
     min_accuracy: Share = 0.5
     min_recall: Share = 0.2
     """Floor for every class."""
-    min_slice_accuracy: Share = 0.0
-    """Floor for the thirds of the test images by brightness, contrast and sharpness; 0: not looked at."""
-    min_corrupted_accuracy: Share = 0.0
-    """Floor for the mean accuracy on `evaluation.robustness_images` spoiled test images; 0: not looked at."""
+    min_slice_accuracy: Share = 0.4
+    """Floor for the thirds of the test images by brightness, contrast and sharpness, where they have 30; 0: none."""
+    min_corrupted_accuracy: Share = 0.25
+    """Floor for the mean accuracy on `evaluation.robustness_images` spoiled test images; 0: none."""
     max_ece: Share = 0.1
     """Expected calibration error after temperature scaling."""
     max_milliseconds: float = Field(50.0, gt=0)

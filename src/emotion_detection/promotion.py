@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_detection.artifacts import SHARDS, Report, bundle_dir, read_record, report_dir
-from emotion_detection.bundle import read_bundle
+from emotion_detection.artifacts import SHARDS, Report, Robustness, bundle_dir, read_record, report_dir
+from emotion_detection.bundle import ModelBundle, read_bundle
 from emotion_detection.errors import EmotionError
 from emotion_detection.gate import Candidate, Holdout, Verdict, judge, misfit
 from emotion_detection.params import Params
 from emotion_detection.registry import Registry, VersionInfo, download_bundle
-from emotion_detection.scoring import score
+from emotion_detection.robustness import measure
+from emotion_detection.scoring import predictor, score
+from emotion_detection.slices import face_slicings
 
 CACHE = Path(".cache/bundles")
 
@@ -74,7 +76,7 @@ def judge_version(params: Params, registry: Registry, version: VersionInfo) -> V
     return judge(
         params,
         holdout,
-        _candidate(version, holdout, images),
+        _candidate(version, holdout, images, params),
         _candidate(rival, holdout, images) if rival else None,
     )
 
@@ -84,7 +86,8 @@ def load_holdout() -> tuple[Holdout, NDArray[np.uint8]]:
     from emotion_detection.data.shards import load_arrays, read_dataset_info  # noqa: PLC0415  imports TensorFlow
 
     info, arrays = read_dataset_info(SHARDS), load_arrays(SHARDS, "test")
-    return Holdout(info.labels, arrays.labels, info.image_size, info.channels), arrays.images
+    slicings = face_slicings(arrays.images) if len(arrays.images) else []
+    return Holdout(info.labels, arrays.labels, info.image_size, info.channels, slicings), arrays.images
 
 
 def find_candidate(params: Params, registry: Registry, reference: str | None) -> VersionInfo:
@@ -118,10 +121,30 @@ def best_model(params: Params) -> str:
     return max(accuracy, key=lambda name: accuracy[name])
 
 
-def _candidate(version: VersionInfo, holdout: Holdout, images: NDArray[np.uint8]) -> Candidate:
+def _candidate(
+    version: VersionInfo, holdout: Holdout, images: NDArray[np.uint8], params: Params | None = None
+) -> Candidate:
+    """A version and its answers; with `params`, also to spoiled images, where the gate asks for that."""
     bundle = download_bundle(version, CACHE / version.name / version.version)
-    scores = None if misfit(bundle.info, holdout) else score(bundle, images)
-    return Candidate(f"version {version.version} ({bundle.info.model})", bundle.info, scores)
+    name = f"version {version.version} ({bundle.info.model})"
+    if misfit(bundle.info, holdout):
+        return Candidate(name, bundle.info, None)
+    wanted = params and params.gate.min_corrupted_accuracy
+    robustness = measure_robustness(params, bundle, holdout, images) if params and wanted else None
+    return Candidate(name, bundle.info, score(bundle, images), robustness)
+
+
+def measure_robustness(
+    params: Params, bundle: ModelBundle, holdout: Holdout, images: NDArray[np.uint8]
+) -> Robustness | None:
+    """Accuracy of a bundle that fits the holdout on `evaluation.robustness_images` spoiled ones of its images."""
+    predict = predictor(bundle)
+    order = np.array([holdout.labels.index(label) for label in bundle.info.labels])
+
+    def classes(faces: NDArray[np.uint8]) -> NDArray[np.intp]:
+        return np.asarray(order[predict(faces).argmax(axis=1)])
+
+    return measure(classes, images, holdout.truth, params.evaluation, params.seed)
 
 
 def _judge_if_possible(params: Params, registry: Registry, version: VersionInfo) -> Verdict | None:

@@ -172,6 +172,7 @@ def _figures(bundle: BundleInfo, report: Report) -> dict[str, dict[int, float]]:
     figures = {
         **dict(_split_figures("val", report.val)),
         **dict(_split_figures("test", report.test)),
+        **dict(_breakdown_figures(report)),
         "temperature": report.temperature,
         "parameters": float(bundle.parameters),
         "onnx_parity": bundle.metrics.get("parity"),
@@ -186,6 +187,15 @@ def _split_figures(split: str, metrics: SplitMetrics) -> Iterator[tuple[str, flo
                 yield f"{split}/{name}{part}", float(number)
         else:
             yield f"{split}/{name}", float(value)
+
+
+def _breakdown_figures(report: Report) -> Iterator[tuple[str, float]]:
+    for view, accuracy in report.views.items():
+        yield f"views/{view}", accuracy.test.value
+    if report.robustness:
+        yield "spoiled/mean", report.robustness.mean.value
+        for name, value in report.robustness.by_corruption().items():
+            yield f"spoiled/{name}", value
 
 
 def _parts(value: Mapping[str, Any]) -> dict[str, Any]:

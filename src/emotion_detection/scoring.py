@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,10 +42,23 @@ def score(bundle: ModelBundle, images: NDArray[np.uint8]) -> Scores:
     Raises:
         BundleError: the graph cannot be loaded or does not take these images.
     """
-    session = _session(bundle, threads=0)
-    batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-    answers = [_run(bundle, session, batch) for batch in batches]
-    return Scores(np.concatenate(answers), milliseconds_per_face(bundle, images[:1]))
+    return Scores(predictor(bundle)(images), milliseconds_per_face(bundle, images[:1]))
+
+
+def predictor(bundle: ModelBundle) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """The graph that is served, loaded once: probabilities (N, K) of images uint8 (N, S, S, C), N > 0.
+
+    Raises:
+        BundleError: as `score`; also when it is called.
+    """
+    graph = bundle
+    session = _session(graph, threads=0)
+
+    def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+        return np.concatenate([_run(graph, session, batch) for batch in batches])
+
+    return predict
 
 
 def milliseconds_in_turns(bundles: Sequence[ModelBundle], batch: int) -> list[float]:

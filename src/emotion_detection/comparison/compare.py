@@ -48,6 +48,7 @@ from emotion_detection.comparison.table import (
     ComparedModel,
     Comparison,
     is_best,
+    robustness_rows,
     rows,
 )
 from emotion_detection.data.rows import images_of
@@ -156,6 +157,8 @@ def measure(entries: Sequence[Entry]) -> Comparison:
             accuracy_high=entry.report.test.accuracy.high,
             macro_f1=entry.report.test.macro_f1.value,
             ece=entry.report.test.ece,
+            spoiled_accuracy=entry.report.robustness.mean.value if entry.report.robustness else None,
+            by_corruption=entry.report.robustness.by_corruption() if entry.report.robustness else {},
         )
         for entry, one, many in zip(entries, single, batch, strict=True)
     }
@@ -182,7 +185,9 @@ def differing_faces(entries: Sequence[Entry]) -> list[drawings.Face]:
 def write_tables(directory: Path, comparison: Comparison, found: Sequence[Pair]) -> None:
     """metrics.json, comparison.csv, agreement.csv."""
     write_record(directory / METRICS_FILE, comparison)
-    models = pd.DataFrame([{"model": name, **model.model_dump()} for name, model in comparison.models.items()])
+    models = pd.DataFrame(
+        [{"model": name, **model.model_dump(exclude={"by_corruption"})} for name, model in comparison.models.items()]
+    )
     agreement = pd.DataFrame([asdict(pair) for pair in found], columns=list(Pair.__dataclass_fields__))
     for name, frame in (("comparison", models), ("agreement", agreement)):
         frame.to_csv(directory / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
@@ -197,6 +202,7 @@ def write_pages(directory: Path, comparison: Comparison, found: Sequence[Pair], 
         "rows": rows(comparison),
         "best": {name: is_best(comparison, name) for name in comparison.models},
         "columns": COLUMNS,
+        "robustness": robustness_rows(comparison),
         "pairs": found,
     }
     pictures = {name: embedded(directory / f"figures/{name}.png") for name in figures}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import Field
 from rich.table import Table
 
 from emotion_detection.artifacts import COMPARISON, Record, read_record
@@ -36,6 +37,10 @@ class ComparedModel(Record):
     accuracy_high: float
     macro_f1: float
     ece: float
+    spoiled_accuracy: float | None = None
+    """Mean over all corruptions; none where the model's report has none."""
+    by_corruption: dict[str, float] = Field(default_factory=dict)
+    """Accuracy on images that were spoiled in one way, mean over its strengths."""
 
 
 class Comparison(Record):
@@ -97,6 +102,18 @@ def rows(comparison: Comparison) -> list[list[str]]:
         [name, model.architecture, *(column.text(model) for column in COLUMNS)]
         for name, model in comparison.models.items()
     ]
+
+
+def robustness_rows(comparison: Comparison) -> list[list[str]]:
+    """Titles, then a row for each model that was judged on spoiled images; empty where none was."""
+    judged = {name: model for name, model in comparison.models.items() if model.spoiled_accuracy is not None}
+    changes = list(dict.fromkeys(change for model in judged.values() for change in model.by_corruption))
+    cells = [
+        [name, f"{model.accuracy:.3f}", f"{model.spoiled_accuracy:.3f}"]
+        + [f"{model.by_corruption[change]:.2f}" if change in model.by_corruption else "" for change in changes]
+        for name, model in judged.items()
+    ]
+    return [["model", "accuracy", "spoiled", *changes], *cells] if judged else []
 
 
 def table(comparison: Comparison) -> Table:
