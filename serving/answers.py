@@ -45,7 +45,7 @@ class Answers:
         probabilities = ",".join(f"{label.replace('%', '%%')}:%.9g" for label in self._labels)
         self._emotion = '"label":%s,"confidence":%.9g,"probabilities":{' + probabilities + "}"
         self._end = f'"model":{reference.model_dump_json()}}}'
-        self._counters, self._faces = metrics.prediction_counters(model), metrics.faces
+        self._counters = metrics.prediction_counters(model)
 
     def detection(self, cut: Cut, rows: Probabilities, heat: Sequence[str] = ()) -> tuple[str, str]:
         """Write one answer and count it.
@@ -64,7 +64,6 @@ class Answers:
         values = self._values(rows)
         emotions = [self._judge(row) for row in values]
         faces = ",".join(map(_face, cut.crops, emotions, chain(heat, repeat(""))))
-        self._faces.observe(cut)
         prediction_id = new_id(self._id_prefix)
         start = _ANSWER % (prediction_id, emotions[0] if emotions else _NOBODY, cut.width, cut.height, faces)
         return prediction_id, start + self._end
@@ -92,7 +91,7 @@ class Answers:
         confidence = max(row)
         best = row.index(confidence)
         confidence = min(confidence, 1.0)  # float32 may round a certain answer to just above
-        self._counters.count(best, confidence)
+        self._counters.count(best, confidence, row)
         return self._emotion % (self._labels[best], confidence, *row)
 
 

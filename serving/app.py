@@ -106,7 +106,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.context = context
     app.add_middleware(DetectPath, context=context)
     guard(app, context)
-    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    app.add_middleware(MetricsMiddleware, metrics=metrics.http)
     app.add_middleware(AccessMiddleware, context=context, ids=ids, log=access_log)  # the last is the first one asked
     problems.install(app)
     for router in (docs.router, *routers):

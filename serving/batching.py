@@ -73,6 +73,8 @@ class BatchQueue:
         """
         self._metrics, self._size, self._max_batch = metrics, size, max_batch
         self._waiting: SimpleQueue[Job | None] = SimpleQueue()
+        metrics.queue_capacity.set(size)
+        metrics.worker_threads.set(workers)
         self._busy: set[int] = set()
         self._threads = [
             threading.Thread(target=self._work, args=(number,), name=f"worker-{number}", daemon=True)

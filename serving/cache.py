@@ -41,6 +41,8 @@ class LastGood(BaseModel):
     """`BundleInfo.digest`"""
     registry: str
     """MLFLOW_TRACKING_URI without name and password: the numbers of another registry mean other models."""
+    created: float | None = None
+    """`ServedModel.created`"""
 
 
 class BundleCache:
@@ -70,13 +72,19 @@ class BundleCache:
             raise BundleError(f"{bundle.directory}: is another bundle than the one that answered last")
         return record, bundle
 
-    def remember(self, version: str, run_id: str | None, bundle: ModelBundle) -> None:
+    def remember(self, version: str, run_id: str | None, bundle: ModelBundle, created: float | None = None) -> None:
         """Note what answers from now on, for `last_good`.
 
         Raises:
             CacheError: the cache cannot be written.
         """
-        record = LastGood(version=version, run_id=run_id, bundle_sha256=bundle.info.digest(), registry=registry_name())
+        record = LastGood(
+            version=version,
+            run_id=run_id,
+            bundle_sha256=bundle.info.digest(),
+            registry=registry_name(),
+            created=created,
+        )
         with self._locked():
             temporary = self._directory / f".{self._record.name}.tmp"
             temporary.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")

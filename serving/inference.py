@@ -8,6 +8,7 @@ The served model is the only one; its name and version are those of `/model`. Er
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 
 from emotion_detection.bundle import INPUT_NAME, OUTPUT_NAME
 from emotion_detection.errors import BrokenImage, ImageTooLarge, NotAnImage
+from emotion_detection.preprocess import Pixels
 from serving.context import Context, context_of
 from serving.engine import Probabilities
 from serving.errors import (
@@ -214,12 +216,20 @@ async def _rows(context: Context, model: ServedModel, request: Request) -> tuple
     body = InferBody(raw, request.headers.get(HEADER_LENGTH), model.bundle.info, context.settings)
     del raw
     try:
-        [outcome] = await context.room.wait(context.queue.submit(model, [body]), request.receive)
+        job = partial(_faces, context, body)
+        [outcome] = await context.room.wait(context.queue.submit(model, [job]), request.receive)
     finally:
         context.uploads.release(size)
     if isinstance(outcome, Exception):
         raise outcome
     return body, outcome
+
+
+def _faces(context: Context, body: InferBody) -> Pixels:
+    """What a worker does with a body before the model sees its faces."""
+    images = body()
+    context.metrics.faces.observe_crops(images)
+    return images
 
 
 def _model(context: Context, name: str, version: str | None) -> ServedModel:

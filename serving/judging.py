@@ -34,6 +34,7 @@ class Looking:
         self._context.uploads.check_image(image)
         info, limit = self._info, self._context.settings.max_pixels
         cut = self._context.cutter.cut_file(image, info.image_size, info.channels, self._options.faces, limit)
+        self._context.metrics.faces.observe(cut)
         self.cut = cut
         return cut.images
 

@@ -27,6 +27,13 @@ class LoadingMetrics:
             registry=registry,
         )
         self._up.set(1)
+        self._polled = Gauge(
+            "emotion_registry_last_poll_timestamp_seconds",
+            "When a poll of the registry last ended, seconds since 1970; before the first, when the server started; 0 "
+            "where no registry is asked",
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
         self._swaps = Counter(
             "emotion_model_swaps", "Models that another one replaced while serving", registry=registry
         )
@@ -42,10 +49,15 @@ class LoadingMetrics:
         self._since.set_to_current_time()
         self._swaps.inc(swapped)
 
+    def follows(self) -> None:
+        """A registry will be asked from now on."""
+        self._polled.set_to_current_time()
+
     def poll_ended(self, result: str) -> None:
         """Count a poll; `result` is one of `POLLS`."""
         self._polls[result].inc()
         self._up.set(result != "failed")
+        self._polled.set_to_current_time()
 
     def failed(self, reason: str) -> None:
         """Count an attempt to load a model; `reason` is one of `FAILURES`."""

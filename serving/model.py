@@ -26,6 +26,8 @@ class ServedModel:
     """MLflow run; none where it comes from a directory."""
     bundle: ModelBundle
     engine: Engine
+    created: float | None = None
+    """When the version was registered, seconds since 1970; none where that is not known."""
 
     @cached_property
     def digest(self) -> str:

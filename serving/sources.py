@@ -95,7 +95,7 @@ class RegistrySource:
             return None
         record, bundle = found
         engine = open_engine(bundle, self._settings)
-        return ServedModel(self._settings.model, record.version, record.run_id, bundle, engine)
+        return ServedModel(self._settings.model, record.version, record.run_id, bundle, engine, record.created)
 
     def newer(self, current: ServedModel | None) -> ServedModel | None:
         version = self._resolve()
@@ -112,12 +112,12 @@ class RegistrySource:
             raise type(error)(self._refused[1]) from None
 
     def remember(self, model: ServedModel) -> None:
-        self._cache.remember(model.version, model.run_id, model.bundle)
+        self._cache.remember(model.version, model.run_id, model.bundle, model.created)
 
     def _load(self, version: VersionInfo) -> ServedModel:
         bundle = self._cache.fetch(version)
         engine = open_engine(bundle, self._settings)
-        return ServedModel(self._settings.model, version.version, version.run_id, bundle, engine)
+        return ServedModel(self._settings.model, version.version, version.run_id, bundle, engine, version.created)
 
     def _resolve(self) -> VersionInfo:
         registry, self._registry = self._registry, None

@@ -38,6 +38,8 @@ class Watcher(threading.Thread):
         self._tried, self._wake, self._stopped = threading.Event(), threading.Event(), threading.Event()
         self._failures = 0
         """Polls since one succeeded."""
+        if self._source.follows:
+            metrics.loading.follows()
 
     def run(self) -> None:
         self._start_from_cache()

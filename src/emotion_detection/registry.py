@@ -192,6 +192,7 @@ class Registry:
             aliases=tuple(sorted(version.aliases)),
             tags=dict(version.tags),
             tracking_uri=self.uri,
+            created=version.creation_timestamp / 1000,
         )
 
     def _ensure_model(self) -> RegisteredModel:

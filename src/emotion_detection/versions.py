@@ -37,6 +37,8 @@ class VersionInfo:
     tags: Mapping[str, str]
     """See `version_tags`; after promotion also `promoted_at`, `verdict` and `forced_because`."""
     tracking_uri: str
+    created: float
+    """When it was registered, seconds since 1970."""
 
     @property
     def model(self) -> str:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from tests.serving.processes import Server, running
 from tests.serving.test_server import assert_answers
-from tests.serving.tiny import TinyBundle, wait_until
+from tests.serving.tiny import some_reference, wait_until, write_bundle
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +46,8 @@ def _serves(child: psutil.Process) -> bool:
         return False
 
 
-def test_processes_share_the_port_and_add_up_their_metrics(tiny: TinyBundle, tmp_path: Path) -> None:
+def test_processes_share_the_port_and_add_up_their_metrics(tmp_path: Path) -> None:
+    tiny = write_bundle(tmp_path / "bundle", reference=some_reference())
     with running(tmp_path, "--bundle", str(tiny.directory), "--processes", "2") as server:
         wait_until(lambda: server.log.read_text().count("Application startup complete") == 2)
         with ThreadPoolExecutor(8) as pool:
@@ -61,6 +62,13 @@ def test_processes_share_the_port_and_add_up_their_metrics(tiny: TinyBundle, tmp
             assert total(server, "emotion_model_ready") == 1
             assert total(server, "emotion_model_info", name="tiny") == 1
             assert total(server, "emotion_reference_share") == pytest.approx(1)
+            assert total(server, "emotion_reference_bin_share", feature="contrast") == pytest.approx(1)
+            assert total(server, "emotion_face_brightness_count") == 40
+            assert total(server, "emotion_prediction_entropy_count") == 40
+            assert total(server, "emotion_queue_capacity") == 2 * 256
+            assert total(server, "emotion_onnxruntime_info") == 1
+            memory = sum(child.memory_info().rss for child in children(server))
+            assert total(server, "process_resident_memory_bytes") == pytest.approx(memory, rel=0.1)
         lost, kept = children(server)
         lost.kill()
         wait_until(lambda: len(alive := children(server)) == 2 and lost not in alive)

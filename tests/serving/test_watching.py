@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,25 @@ def test_a_moved_alias_is_followed_and_the_old_model_is_freed(sqlite_uri: str, b
         assert value(client, "emotion_model_swaps_total") == polls(client, "swapped") - 1 == 1
         assert value(client, "emotion_model_since_timestamp_seconds") > since
         wait_for_polls(client, "unchanged", 2)
+
+
+def test_when_the_registry_was_asked_and_when_the_version_was_made_is_known_also_from_the_cache(
+    sqlite_uri: str, bundles: list[TinyBundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = time.time()
+    with serving() as client:
+        assert answers(client, bundles[0], "1")
+        wait_until(lambda: polls(client, "unchanged") >= 1)
+        made = Registry(MODEL, sqlite_uri).resolve("1").created
+        assert start - 600 < made < start + 60
+        assert value(client, "emotion_model_created_timestamp_seconds") == made
+        asked = value(client, "emotion_registry_last_poll_timestamp_seconds")
+        assert start <= asked <= time.time()
+        wait_until(lambda: value(client, "emotion_registry_last_poll_timestamp_seconds") > asked)
+    monkeypatch.setattr(Registry, "resolve", lambda *_: time.sleep(60))
+    with serving() as client:
+        assert value(client, "emotion_model_created_timestamp_seconds") == made
+        assert start <= value(client, "emotion_registry_last_poll_timestamp_seconds") <= time.time()
 
 
 def test_a_rollback_shows_in_the_answers(sqlite_uri: str, bundles: list[TinyBundle], downloads: list[str]) -> None:

@@ -34,6 +34,7 @@ from emotion_detection.bundle import (
 )
 from emotion_detection.golden import INT8_TOLERANCE, TOLERANCE, write_golden
 from emotion_detection.preprocess import Pixels, prepare
+from emotion_detection.reference import EDGES, Reference, histogram
 
 SIZE = 8
 LABELS = ("angry", "happy", "sad")
@@ -73,6 +74,7 @@ def write_bundle(
     spread: float = 1.0,
     explained: bool = False,
     int8: bool = False,
+    reference: Reference | None = None,
 ) -> TinyBundle:
     """Write a bundle.
 
@@ -82,6 +84,7 @@ def write_bundle(
         spread: of its weights; a large one gives answers that are more certain.
         explained: with an explain.onnx, which answers `heat_of`.
         int8: with a model.int8.onnx.
+        reference: what drift is measured against.
     """
     directory.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
@@ -106,6 +109,7 @@ def write_bundle(
         channels=1,
         temperature=1.0,
         reference_shares=dict.fromkeys(labels, 1 / len(labels)),
+        reference=reference,
         metrics={"test_accuracy": 0.5},
         lineage=Lineage(commit="c0ffee", dirty=False, dvc_lock=None, data_hash="da7a", training_id="t1"),
         golden_tolerance=TOLERANCE if golden else None,
@@ -115,6 +119,14 @@ def write_bundle(
     )
     write_bundle_info(directory, info)
     return bundle
+
+
+def some_reference(seed: int = 0) -> Reference:
+    """One that has something in most bins."""
+    random = np.random.default_rng(seed)
+    bins = {feature: histogram(feature, random.uniform(0, 1.2 * edges[-1], 500)) for feature, edges in EDGES.items()}
+    predicted = dict(zip(LABELS, (50, 30, 20), strict=True))
+    return Reference(**bins, predicted=predicted, accuracy=0.8, mean_confidence=0.78)
 
 
 def _write_graph(
