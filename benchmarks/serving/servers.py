@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,16 +117,16 @@ def plain(bundle: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def running(*arguments: str, ready: str = "/readyz") -> Iterator[Server]:
-    """`python ARGUMENTS PORT`, once it answers to the path `ready`."""
+def running(*arguments: str, ready: str = "/readyz", variables: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """`python ARGUMENTS PORT` with these variables besides our own, once it answers to the path `ready`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("EMOTION_")}
-    variables["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'src'}"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("EMOTION_")}
+    environment |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"} | dict(variables or {})
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, *arguments, str(port)], env=variables, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        [sys.executable, *arguments, str(port)], env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
     try:
         url = f"http://127.0.0.1:{port}"
