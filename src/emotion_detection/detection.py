@@ -127,6 +127,26 @@ class ServerDetector:
         return self.file(data.tobytes(), how)
 
 
+def describe_server(url: str) -> Record:
+    """What a server's `GET /model` says of the model that answers.
+
+    Raises:
+        DetectionError: it does not say.
+    """
+    import requests  # noqa: PLC0415
+
+    key = os.environ.get(KEY_VARIABLE)
+    address = f"{url.rstrip('/')}/model"
+    try:
+        answer = requests.get(address, headers={"X-API-Key": key} if key else {}, timeout=_SECONDS)
+        content = answer.json()
+    except OSError as error:
+        raise DetectionError(f"{address}: no answer ({type(error).__name__}); does `emotion serve` run?") from None
+    if answer.status_code != 200:
+        raise DetectionError(f"{address}: status {answer.status_code}: {content.get('detail')}")
+    return dict(content)
+
+
 def _face(crop: Crop, emotion: Record) -> Record:
     (box, score, detector), quality = crop
     judged = quality._asdict() | {"reasons": list(quality.reasons), "ok": quality.ok}

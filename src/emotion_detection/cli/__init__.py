@@ -20,6 +20,7 @@ from emotion_detection.cli import (
     keys,
     params,
     promotion,
+    replay,
     results,
     run,
     serve,
@@ -60,6 +61,7 @@ app.command()(results.runs)
 app.command()(explain.explain)
 app.command()(detect.detect)
 app.command()(webcam.webcam)
+app.command()(replay.replay)
 app.command(context_settings=serve.OPTIONS)(serve.serve)
 app.command(name="fetch-face-model")(detect.fetch_face_model)
 app.command()(ui.ui)
