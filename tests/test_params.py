@@ -109,3 +109,14 @@ def test_an_unusable_file_is_named(tmp_path: Path, text: str | None, words: str)
 def test_an_unknown_model_is_named() -> None:
     with pytest.raises(ParamsError, match=r"models\.vgg: no such model; params\.yaml has lenet"):
         parse_params(MINIMAL).model("vgg")
+
+
+@pytest.mark.parametrize(("flip_average", "expected"), [(True, True), (False, False), (["lenet"], True), ([], False)])
+def test_the_mirror_image_is_for_all_models_or_some(flip_average: object, expected: bool) -> None:
+    params = parse_params({**MINIMAL, "inference": {"flip_average": flip_average}})
+    assert params.flip_average_of("lenet") is expected
+
+
+def test_a_model_that_is_not_there_cannot_be_asked_with_the_mirror_image() -> None:
+    with pytest.raises(ParamsError, match=r"inference\.flip_average: no such model: vgg; params\.yaml has lenet"):
+        parse_params({**MINIMAL, "inference": {"flip_average": ["lenet", "vgg"]}})

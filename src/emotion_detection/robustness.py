@@ -46,11 +46,11 @@ def measure(
     if not len(chosen):
         return None
     faces, truth = images[chosen], labels[chosen]
-    changes = list(_changes())
+    changes, console = list(_changes()), Console(stderr=True)
     right = np.array(
         [
             _predict_spoiled(predict, faces, *change, seed) == truth
-            for change in track(changes, "corruptions", console=Console(stderr=True))
+            for change in track(changes, "corruptions", console=console, disable=not console.is_terminal)
         ]
     )
     return Robustness(

@@ -16,7 +16,18 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from emotion_detection.artifacts import COMPARISON, SHARDS, Report, bundle_dir, read_record, report_dir
+from emotion_detection.artifacts import (
+    COMPARISON,
+    SHARDS,
+    CorruptionAccuracy,
+    Interval,
+    Report,
+    Robustness,
+    bundle_dir,
+    read_record,
+    report_dir,
+    write_record,
+)
 from emotion_detection.bundle import read_bundle
 from emotion_detection.cli import app
 from emotion_detection.comparison.compare import compare, differing_faces, read_entry
@@ -83,6 +94,25 @@ def test_tables_in_markdown_have_as_many_cells_as_titles() -> None:
     assert tables[0].splitlines()[0] == f"| {' | '.join(TITLES)} |"
     assert len(tables[0].splitlines()) == 2 + len(ACCURACY)
     assert "**0.900 (0.800 to 1.000)**" in tables[0]
+
+
+def test_models_stand_beside_each_other_on_spoiled_images() -> None:
+    path = report_dir("good") / "metrics.json"
+    rows = [
+        CorruptionAccuracy(corruption=name, strength=strength, accuracy=Interval(value=value, low=0, high=1))
+        for name, strength, value in (("blur", 0.1, 0.6), ("blur", 0.2, 0.4), ("noise", 0.1, 0.75))
+    ]
+    whole = Interval(value=0.58, low=0.5, high=0.7)
+    robustness = Robustness(images=9, clean=whole, mean=whole, rows=tuple(rows))
+    write_record(path, read_record(path, Report).model_copy(update={"robustness": robustness}))
+    found = compare(load_params())
+    assert found.models["good"].by_corruption == pytest.approx({"blur": 0.5, "noise": 0.75})
+    markdown = (COMPARISON / "comparison.md").read_text()
+    table = next(table for table in re.findall(r"(?:^\|.*\n)+", markdown, re.M) if "spoiled" in table)
+    assert table.splitlines()[0] == "| model | accuracy | spoiled | blur | noise |"
+    assert table.splitlines()[2:] == ["| good | 0.900 | 0.580 | 0.50 | 0.75 |"]
+    assert len({line.count("|") for line in table.splitlines()}) == 1
+    assert "<td>0.580</td><td>0.50</td><td>0.75</td>" in (COMPARISON / "index.html").read_text()
 
 
 def test_figures_are_those_of_reports_and_bundles(answers: dict[str, np.ndarray]) -> None:

@@ -2,8 +2,10 @@
 
 import runpy
 import sys
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -43,6 +45,42 @@ def test_report_stands_on_the_shards_and_the_model():
     found = {row["sha256"]: row["logits"] for row in rows if row["split"] == "test"}
     np.testing.assert_allclose([found[digest] for digest in arrays.sha256], logits, atol=1e-5)
     assert {path.stem for path in (report_dir(MODEL) / "figures").glob("*.png")} == FIGURES
+
+
+def test_report_has_views_slices_and_spoiled_faces():
+    from emotion_detection.models import load_model
+
+    how = "robustness_images: 50, ten_crop: false, bootstrap"
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("bootstrap", how))
+    report = evaluate(MODEL, load_params())
+    arrays, model = load_arrays(SHARDS, "test"), load_model("lenet", model_dir(MODEL) / "model.keras")
+    both = [model.predict(images, verbose=0) for images in (arrays.images, arrays.images[:, :, ::-1].copy())]
+    right = np.mean(both, axis=0).argmax(axis=1) == arrays.labels
+    assert report.views["flip"].test.value == pytest.approx(right.mean())
+    assert report.views["single"].test == report.test.accuracy
+    assert report.views["single"].val == report.val.accuracy
+    assert set(report.views) == {"single", "flip"}
+    for slicing in ("class", "brightness", "contrast", "sharpness"):
+        rows = [row for row in report.slices if row.slicing == slicing]
+        assert sum(row.images for row in rows) == COUNTS["test"]
+        hits = sum(row.images * row.accuracy.value for row in rows)
+        assert hits == pytest.approx(COUNTS["test"] * report.test.accuracy.value)
+    assert report.robustness.images == 50
+    assert 1 / 3 < report.robustness.mean.value < report.robustness.clean.value
+    plots = report_dir(MODEL) / "plots"
+    changes, slices = (pd.read_csv(plots / f"{name}.csv") for name in ("robustness", "slices"))
+    assert changes.loc[0, ["corruption", "accuracy"]].tolist() == ["none", report.robustness.clean.value]
+    assert changes["accuracy"][1:].mean() == pytest.approx(report.robustness.mean.value, abs=1e-5)
+    assert slices["images"].sum() == 4 * COUNTS["test"]
+
+
+def test_what_costs_time_can_be_left_out():
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("bootstrap", "robustness_images: 0, ten_crop: false, bootstrap"))
+    report = evaluate(MODEL, load_params())
+    assert report.robustness is None
+    assert len(pd.read_csv(report_dir(MODEL) / "plots/robustness.csv")) == 0
+    assert not (report_dir(MODEL) / "figures/robustness.png").exists()
 
 
 def test_repeating_changes_no_byte_and_leaves_nothing_behind(root):

@@ -20,7 +20,7 @@ from emotion_detection.evaluation import evaluate
 from emotion_detection.export import export_bundle, golden_faces
 from emotion_detection.golden import read_golden
 from emotion_detection.params import load_params
-from emotion_detection.stats import softmax
+from emotion_detection.stats import expected_calibration_error, fit_temperature, softmax
 from tests.workspace import COUNTS, LABELS, MODEL, PARAMS, SIZE, workspace
 
 ROOT = Path(__file__).parents[2]
@@ -106,6 +106,39 @@ def test_golden_faces_are_drawn_and_answered_by_keras():
     assert len(np.unique(golden.images, axis=0)) == 14
     logits = load_model("lenet", model_dir(MODEL) / "model.keras").predict(golden.images, verbose=0)
     np.testing.assert_allclose(golden.probabilities, softmax(logits / bundle.info.temperature), atol=1e-6)
+
+
+def test_the_mirror_image_is_judged_calibrated_and_served_but_not_explained(root):
+    from emotion_detection.models import load_model
+
+    plain = export_bundle(MODEL, load_params())
+    (root / "params.yaml").write_text(f"{PARAMS}\ninference: {{flip_average: [{MODEL}]}}\n")
+    with pytest.raises(ArtifactError, match=r"metrics\.json: judged without the mirror image, but .* run `dvc repro`"):
+        export_bundle(MODEL, load_params())
+    explanation = plain.explain_path.read_bytes()
+    report, bundle = evaluate(MODEL, load_params()), export_bundle(MODEL, load_params())
+    model = load_model("lenet", model_dir(MODEL) / "model.keras")
+
+    def averaged(images):
+        return np.mean([model.predict(faces, verbose=0) for faces in (images, images[:, :, ::-1].copy())], axis=0)
+
+    val, test = load_arrays(SHARDS, "val"), load_arrays(SHARDS, "test")
+    assert report.flip_average
+    assert report.temperature == pytest.approx(fit_temperature(averaged(val.images), val.labels), rel=1e-4)
+    probabilities = softmax(averaged(test.images) / report.temperature)
+    ece = expected_calibration_error(probabilities, test.labels, load_params().evaluation.ece_bins)
+    assert report.test.ece == pytest.approx(ece, abs=1e-5)
+    assert report.test.accuracy == report.views["flip"].test
+    single = model.predict(test.images, verbose=0).argmax(axis=1) == test.labels
+    assert report.views["single"].test.value == pytest.approx(single.mean())
+    session = ort.InferenceSession(bundle.model_path)
+    found, mirrored = (
+        session.run(["probabilities"], {"image": faces})[0]
+        for faces in (test.images, np.ascontiguousarray(test.images[:, :, ::-1]))
+    )
+    np.testing.assert_allclose(found, probabilities, atol=1e-5)
+    np.testing.assert_allclose(found, mirrored, atol=1e-6)
+    assert bundle.explain_path.read_bytes() == explanation
 
 
 def test_repeating_changes_nothing():
