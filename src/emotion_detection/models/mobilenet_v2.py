@@ -18,7 +18,7 @@ from pydantic import Field
 
 from emotion_detection.models import Count, InputSpec, Rate, Unfrozen
 from emotion_detection.pretrained import Online, load_backbone, rgb_input, start_frozen, upsized
-from emotion_detection.weights import IMAGENET
+from emotion_detection.weights import IMAGENET, NONE
 
 ALPHAS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
 SIZES = (96, 128, 160, 192, 224)
@@ -51,11 +51,21 @@ def build(
     x = upsized(layers.Rescaling(1 / 127.5, offset=-1, name="scaled")(x), min_size)
     backbone = keras.applications.MobileNetV2(input_tensor=x, alpha=alpha, include_top=False, weights=None)
     load_backbone(backbone, weights, online(alpha, x.shape[1]) if weights == IMAGENET else None)
+    if weights == NONE:
+        forget_sooner(backbone)
     x = layers.GlobalAveragePooling2D(name="head_pool")(backbone.output)
     x = layers.Dropout(dropout, name="head_dropout")(x)
     model = keras.Model(image, layers.Dense(spec.classes, name="logits")(x), name="mobilenet_v2")
     start_frozen(model, weights, unfrozen, default=0)
     return model
+
+
+def forget_sooner(backbone: keras.Model) -> None:
+    """Let batch norm average over tens of batches. Keras's momentum, 0.999, is for ImageNet's hundreds of thousands:
+    after some epochs on thousands of faces, inference would still see the statistics of the start."""
+    for layer in backbone.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = 0.9
 
 
 def online(alpha: float, size: int) -> Online:
