@@ -32,7 +32,7 @@ from emotion_detection.errors import reported
 from emotion_detection.models import InputSpec
 from emotion_detection.params import DataParams
 from emotion_detection.preprocess import prepare
-from emotion_detection.scoring import score
+from emotion_detection.scoring import predictor
 from emotion_detection.stats import softmax
 from emotion_detection.views import view_logits
 
@@ -63,11 +63,13 @@ def test_images(source: str, info: BundleInfo) -> tuple[pd.DataFrame, Images]:
 
 def views(bundle: ModelBundle, images: Images) -> dict[str, Probabilities]:
     """Probabilities (N, K) by way of looking."""
+    predict = predictor(bundle)
 
     def logits(faces: Images) -> Probabilities:
-        return np.log(np.maximum(score(bundle, faces).probabilities, np.finfo(np.float32).tiny))
+        return np.log(np.maximum(predict(faces), np.finfo(np.float32).tiny))
 
-    return {view: softmax(values).astype(np.float32) for view, values in view_logits(logits, images, True).items()}
+    found = view_logits(logits, images, logits(images), ten_crop=True)
+    return {view: softmax(values).astype(np.float32) for view, values in found.items()}
 
 
 def figures(probabilities: Probabilities, labels: NDArray[np.int64], names: tuple[str, ...]) -> list[str]:
