@@ -1,14 +1,15 @@
-"""Stage 0, run every time: what `data.source`, `data.votes` and `models.NAME.weights` hold now.
+"""Stage 0, run every time: what files named in params.yaml hold now, so that DVC notices a change.
 
-Writes data/source.json and data/weights.json.
+`data.source` and `data.votes` -> data/source.json; `validation.suspicious` -> data/suspicious.json;
+`models.NAME.weights` -> data/weights.json.
 
 python -m pipeline.fingerprint
 """
 
 from __future__ import annotations
 
-from emotion_detection.artifacts import SOURCE, WEIGHTS
-from emotion_detection.data.fingerprint import update_fingerprint
+from emotion_detection.artifacts import SOURCE, SUSPICIOUS, WEIGHTS
+from emotion_detection.data.fingerprint import update_file_fingerprint, update_fingerprint
 from emotion_detection.errors import reported
 from emotion_detection.params import load_params
 from emotion_detection.weights import update_weights
@@ -20,6 +21,9 @@ def main() -> None:
     print(f"{found.source}: {found.kind}, {found.files:,} files, {found.size:,} bytes, {found.digest}")
     if found.votes:
         print(f"{found.votes.file}: votes, {found.votes.digest}")
+    suspicious = update_file_fingerprint(SUSPICIOUS, params.validation.suspicious.file, "validation.suspicious.file")
+    if suspicious.file:
+        print(f"{suspicious.file}: suspicious labels, {suspicious.digest}")
     for name, weights in update_weights(WEIGHTS, params.models).root.items():
         if weights.sha256:
             print(f"models.{name}.weights: {weights.weights}, {weights.sha256}")

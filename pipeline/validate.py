@@ -11,13 +11,14 @@ from emotion_detection.data.defects import judge
 from emotion_detection.data.measurements import measure
 from emotion_detection.data.quality import check, write_decisions
 from emotion_detection.data.report import print_report, require, summarise
+from emotion_detection.data.suspicion import mark
 from emotion_detection.errors import reported
 from emotion_detection.params import load_params
 
 
 def main() -> None:
     params = load_params()
-    images = measure(DATASET, params.data.max_pixels)
+    images = mark(measure(DATASET, params.data.max_pixels), params.validation.suspicious.file)
     verdict = judge(images, params.validation, params.data.classes)
     write_decisions(DECISIONS, images, verdict)
     report = summarise(images, verdict, check(images, verdict, params, VALIDATION_DOCS))

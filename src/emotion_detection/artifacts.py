@@ -1,6 +1,7 @@
 """Every file that crosses from one stage to the next: its path, its schema, its reader and its writer.
 
     data/source.json             fingerprint of `data.source`            SourceFingerprint
+    data/suspicious.json         digest of `validation.suspicious`       FileFingerprint
     data/weights.json            digests of pretrained weights           Weights
     data/dataset.parquet         every image of the source               DATASET_SCHEMA
     data/decisions.parquet       keep or drop, with the reason           DECISIONS_SCHEMA
@@ -40,6 +41,7 @@ from pydantic import (
 from emotion_detection.errors import ArtifactError
 
 SOURCE = Path("data/source.json")
+SUSPICIOUS = Path("data/suspicious.json")
 WEIGHTS = Path("data/weights.json")
 DATASET = Path("data/dataset.parquet")
 DECISIONS = Path("data/decisions.parquet")
@@ -97,11 +99,11 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class VotesFingerprint(Record):
-    """What the file of votes held when it was last looked at."""
+class FileFingerprint(Record):
+    """What a file held when it was last looked at."""
 
     file: str
-    """`data.votes`, as written in params.yaml."""
+    """As written in params.yaml; empty where none is given."""
     digest: str
 
 
@@ -116,7 +118,8 @@ class SourceFingerprint(Record):
     files: int
     size: int
     """Bytes."""
-    votes: VotesFingerprint | None = None
+    votes: FileFingerprint | None = None
+    """Of `data.votes`."""
 
 
 class WeightsFingerprint(Record):

@@ -107,6 +107,22 @@ class NoFaceParams(CheckParams):
     """Images count as no face where at least this share of their votes (`data.votes`) says so."""
 
 
+class SuspiciousParams(CheckParams):
+    file: str = ""
+    """A csv with a column `sha256`, such as the suspicious.csv of `emotion labels`; empty: none."""
+
+    @model_validator(mode="after")
+    def leave_what_judges_alone(self) -> SuspiciousParams:
+        if set(self.drop) - {"train"}:
+            raise ValueError(
+                "only train may lose images for what a model thinks of their labels; without them val and test would "
+                "make models look better than they are"
+            )
+        if self.drop and not self.file:
+            raise ValueError("drop needs file, such as the suspicious.csv that `emotion labels` writes")
+        return self
+
+
 class NearDuplicateParams(CheckParams):
     max_distance: int = Field(0, ge=0, le=3)
     """Differing bits, out of 64, up to which two perceptual hashes count as near-duplicates."""
@@ -129,6 +145,8 @@ class ValidationParams(Section):
     """Images that people saw no face in; needs `data.votes`."""
     conflicting_labels: CheckParams = CheckParams(drop=("train",), critical_above=0.1)
     """Equal bytes under different labels: nobody knows the right one, so all copies are meant."""
+    suspicious: SuspiciousParams = SuspiciousParams()
+    """Images whose label a model doubts; they may be left out of train alone."""
     leaked: CheckParams = CheckParams(drop=("val", "test"))
     """Copies of a training image in val or test, and copies of a test image in val."""
     duplicate: CheckParams = CheckParams(drop=("train", "val", "test"))

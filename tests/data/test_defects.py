@@ -53,7 +53,7 @@ def image(path: str, sha256: str | None = None, split: str = "train", label: str
     sha256 = sha256 or f"bytes of {path}"
     number = int.from_bytes(sha256.encode()[-7:])  # far apart unless the test says otherwise
     good = {"error": None, "mean": 120.0, "std": 40.0, "width": 48, "height": 48, "mode": "L", "format": "JPEG"}
-    hashed = {"phash": number * 0x9E3779B97F4A7C15 % 2**64, "no_face_votes": np.nan}
+    hashed = {"phash": number * 0x9E3779B97F4A7C15 % 2**64, "no_face_votes": np.nan, "suspected": False}
     return good | hashed | {"path": path, "split": split, "label": label, "sha256": sha256} | more
 
 

@@ -38,6 +38,7 @@ def faces(count: int) -> pd.DataFrame:
         mean=120.0,
         std=40.0,
         no_face_votes=np.nan,
+        suspected=False,
         phash=np.random.default_rng(0).integers(0, 2**63, count).astype(np.uint64),
     )
 
@@ -63,6 +64,7 @@ def test_every_check_has_a_warning_that_names_the_images(tmp_path: Path) -> None
     images.loc[[30, 31], "phash"] = np.uint64(77)  # train and val
     images.loc[5, "mode"] = "F"
     images.loc[7, "no_face_votes"] = 0.5
+    images.loc[8, "suspected"] = True
     found = check_all(images, params(), tmp_path / "docs")
     concerned = {name: [example.split(":")[0] for example in found[name, "warning"].examples] for name in DESCRIPTIONS}
     assert concerned == {
@@ -71,6 +73,7 @@ def test_every_check_has_a_warning_that_names_the_images(tmp_path: Path) -> None
         "too_small": ["test/happy/2.jpg"],
         "no_face": ["val/happy/7.jpg"],
         "conflicting_labels": ["train/sad/3.jpg", "train/happy/6.jpg"],
+        "suspicious": ["test/happy/8.jpg"],
         "leaked": ["val/happy/13.jpg"],
         "duplicate": ["train/happy/6.jpg", "train/happy/24.jpg"],
         "near_duplicate": ["train/happy/30.jpg", "val/happy/31.jpg"],

@@ -18,6 +18,7 @@ from emotion_detection.cli import (
     explain,
     import_hf,
     keys,
+    labels,
     params,
     promotion,
     replay,
@@ -52,6 +53,7 @@ app.command(name="import-hf")(import_hf.import_hf)
 app.command()(results.results)
 app.command()(comparison.compare)
 app.command()(tune.tune)
+app.command()(labels.labels)
 app.command(name="params")(params.show_params)
 app.command()(promotion.promote)
 app.command()(promotion.rollback)

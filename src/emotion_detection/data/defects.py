@@ -29,6 +29,7 @@ PRECEDENCE = (
     "too_small",
     "no_face",
     "conflicting_labels",
+    "suspicious",
     "leaked",
     "duplicate",
     "near_duplicate",
@@ -65,7 +66,7 @@ def judge(images: pd.DataFrame, validation: ValidationParams, classes: tuple[str
     """Find all defects and apply the policy.
 
     Args:
-        images: the table that `measurements.measure` returns.
+        images: the table that `measurements.measure` returns, and `suspected`, as `suspicion.mark` gives it.
         classes: the labels to use; empty: all.
     """
     images = images.reset_index(drop=True)
@@ -149,6 +150,7 @@ def _defects_of_single_images(images: pd.DataFrame, validation: ValidationParams
         "constant": images["std"] < validation.constant.min_std,
         "too_small": images[["width", "height"]].min(axis=1) < validation.too_small.min_side,
         "no_face": images["no_face_votes"] >= validation.no_face.min_share,
+        "suspicious": images["suspected"],
         "unknown_mode": images["mode"].notna() & ~images["mode"].isin(KNOWN_MODES),
     }
 
@@ -188,6 +190,7 @@ _DETAILS: dict[str, Callable[[pd.DataFrame, pd.DataFrame], pd.Series]] = {
     "too_small": lambda rows, _: rows["width"].map("{:.0f} x ".format) + rows["height"].map("{:.0f} pixels".format),
     "no_face": lambda rows, _: rows["no_face_votes"].map("{:.0%} of the votes".format),
     "conflicting_labels": lambda rows, _: "same bytes under " + _labels_of_equals(rows),
+    "suspicious": lambda rows, _: "labelled " + rows["label"],
     "leaked": lambda rows, others: _same_bytes_as(rows, others, ["sha256"]),
     "duplicate": lambda rows, others: _same_bytes_as(rows, others, ["split", "sha256"]),
     "near_duplicate": lambda rows, _: rows["phash"].map("perceptual hash {:016x}".format),

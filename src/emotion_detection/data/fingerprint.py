@@ -21,7 +21,7 @@ from os import stat_result
 from pathlib import Path
 from typing import Any, TypeVar
 
-from emotion_detection.artifacts import SourceFingerprint, VotesFingerprint, read_record, write_record
+from emotion_detection.artifacts import FileFingerprint, Record, SourceFingerprint, read_record, write_record
 from emotion_detection.data.sources import SYNTHETIC, find_path, format_of, is_kaggle
 from emotion_detection.data.sources.directory import walk
 from emotion_detection.data.sources.layout import text_of
@@ -30,6 +30,7 @@ from emotion_detection.params import DataParams
 
 STATE = Path(".cache/fingerprint")
 T = TypeVar("T")
+RecordType = TypeVar("RecordType", bound=Record)
 
 
 def update_fingerprint(path: Path, data: DataParams, seed: int) -> SourceFingerprint:
@@ -42,12 +43,11 @@ def update_fingerprint(path: Path, data: DataParams, seed: int) -> SourceFingerp
         SourceError: one of them is missing and never was described, or it is unreadable.
         ArtifactError: `path` cannot be written.
     """
-    known = _known(path)
+    known = _known(path, SourceFingerprint)
     same_source = known if known and known.source == data.source else None
     same_votes = known.votes if known and known.votes and known.votes.file == data.votes else None
     found = _recorded(same_source, lambda: fingerprint(data, seed), _is_here(data.source), path)
-    here = Path(data.votes).expanduser().exists()
-    votes = _recorded(same_votes, lambda: votes_fingerprint(data.votes), here, path) if data.votes else None
+    votes = _recorded_file(same_votes, data.votes, "data.votes", path) if data.votes else None
     found = found.model_copy(update={"votes": votes})
     if found != known:
         write_record(path, found)
@@ -73,24 +73,38 @@ def fingerprint(data: DataParams, seed: int) -> SourceFingerprint:
     return _local(data.source, find_path(data.source))
 
 
-def votes_fingerprint(file: str) -> VotesFingerprint:
-    """Digest of the file that `data.votes` names.
+def update_file_fingerprint(path: Path, file: str, key: str) -> FileFingerprint:
+    """As `update_fingerprint`, for a single file that the parameter `key` names, or none where it is empty."""
+    known = _known(path, FileFingerprint)
+    same = known if known and known.file == file else None
+    found = _recorded_file(same, file, key, path) if file else FileFingerprint(file="", digest="")
+    if found != known:
+        write_record(path, found)
+    return found
+
+
+def file_fingerprint(file: str, key: str) -> FileFingerprint:
+    """Digest of the file that the parameter `key` names.
 
     Raises:
         SourceError: it is missing or unreadable.
     """
     path = Path(file).expanduser()
     if not path.is_file():
-        raise SourceError(f"data.votes: {file}: no such file; expected a csv or csv.gz with votes, or '' for none")
+        raise SourceError(f"{key}: {file}: no such file; name one that is there, or set it to '' for none")
     [digest] = file_hashes([(str(path.absolute()), path.stat())])
-    return VotesFingerprint(file=file, digest=digest)
+    return FileFingerprint(file=file, digest=digest)
 
 
-def _known(path: Path) -> SourceFingerprint | None:
+def _known(path: Path, kind: type[RecordType]) -> RecordType | None:
     try:
-        return read_record(path, SourceFingerprint)
+        return read_record(path, kind)
     except ArtifactError:
         return None
+
+
+def _recorded_file(known: FileFingerprint | None, file: str, key: str, path: Path) -> FileFingerprint:
+    return _recorded(known, lambda: file_fingerprint(file, key), Path(file).expanduser().exists(), path)
 
 
 def _recorded(known: T | None, look: Callable[[], T], here: bool, path: Path) -> T:

@@ -28,6 +28,7 @@ DESCRIPTIONS = {
     "too_small": "images that are too small",
     "no_face": "images that people saw no face in",
     "conflicting_labels": "images whose bytes stand under several labels",
+    "suspicious": "images whose label a model doubts",
     "leaked": "images of val or test whose bytes stand in train, or of val in test",
     "duplicate": "images whose bytes came before in their split",
     "near_duplicate": "images that look like one of another split",
