@@ -46,7 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with reported():
         options = _parser().parse_args(arguments)
         addresses = _addresses(options)
-        write_configs(options.state, addresses, Times(scrape=options.interval), options.server_key_file)
+        write_configs(
+            options.state,
+            addresses,
+            Times(scrape=options.interval, group_wait=options.interval),
+            options.server_key_file,
+        )
         programs = _programs(options, addresses)
         for program in programs:
             _check_port(program)
@@ -71,9 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         port = int(getattr(default, name).rpartition(":")[2])
         add(f"--{name}-port", type=int, default=port, help="(%(default)s)")
     add("--state", type=Path, default=ROOT / ".cache/monitor", help="directory for data and logs (%(default)s)")
-    add(
-        "--interval", help="how often to scrape and to look at the rules, such as 5s; by default as prometheus.yml says"
-    )
+    add("--interval", help="between two looks at server and rules, such as 5s; by default as in the files")
     add("--retention", default="30d", help="how long Prometheus keeps what it saw (%(default)s)")
     add("--dry-run", action="store_true", help="the webhook only says what it would do")
     return parser
@@ -125,6 +128,7 @@ def _running(program: Program, state: Path) -> Iterator[subprocess.Popen[bytes]]
     leash = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     variables = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
     variables["PATH"] = f"{ROOT / '.venv/bin'}{os.pathsep}{variables.get('PATH', '')}"
+    variables.pop("RETRAIN_TOKEN", None)  # it would win over the file that Alertmanager reads
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*leash, *program.command], env=variables, stdout=output, stderr=output, cwd=ROOT, start_new_session=True

@@ -21,7 +21,8 @@ from emotion_detection.errors import DetectionError
 
 if TYPE_CHECKING:
     from emotion_detection.data.sources import Sample
-    from emotion_detection.replay import Phase, Tally
+    from emotion_detection.replay import Phase
+    from emotion_detection.sending import Tally
 
 
 class Scenario(StrEnum):
@@ -79,7 +80,7 @@ def _open(faces: str | None, seed: int) -> Iterator[Sample]:
 
 
 def _sent(server: str, phases: list[Phase], rate: float) -> Iterator[Tally]:
-    from emotion_detection.replay import send
+    from emotion_detection.sending import send
 
     with _bar() as bar:
         for phase in phases:
