@@ -7,7 +7,7 @@ plots/confusion.csv      actual, predicted: one line per test image
 plots/roc.csv            class, false_positive_rate, true_positive_rate
 plots/reliability.csv    scaling (before, after), confidence, accuracy, images
 plots/slices.csv         slicing, title, slice (both), images, accuracy, low, high
-plots/robustness.csv     corruption, strength, change (both), accuracy, low, high
+plots/robustness.csv     corruption, strength, unit (what it says), change (both), accuracy, low, high
 plots/history.csv        epoch, stage, loss, accuracy, val_loss, val_accuracy, learning_rate, seconds
 """
 
@@ -25,6 +25,7 @@ from sklearn import metrics
 
 from emotion_detection import breakdowns, figures, stats
 from emotion_detection.artifacts import PREDICTIONS_SCHEMA, History, Interval, Report, atomic_directory, atomic_file
+from emotion_detection.corruptions import BY_NAME
 from emotion_detection.inference import Answers
 from emotion_detection.params import EvaluationParams
 
@@ -106,16 +107,22 @@ def slices_frame(report: Report) -> pd.DataFrame:
 
 
 def robustness_frame(report: Report) -> pd.DataFrame:
-    """A row for each corruption and strength, below the same images as they are; none where nothing was spoiled."""
+    """The chosen images as they are, then a row for each corruption and strength; empty where nothing was spoiled."""
     found = report.robustness
-    rows = [("none", 0.0, found.clean)] if found else []
-    rows += [(row.corruption, row.strength, row.accuracy) for row in found.rows] if found else []
-    records = [
-        {"corruption": name, "strength": strength, "change": f"{name} {strength:g}" if strength else name}
-        | _accuracy(accuracy)
-        for name, strength, accuracy in rows
+    rows = (
+        [{"corruption": "none", "strength": 0, "unit": "", "change": "none", **_accuracy(found.clean)}] if found else []
+    )
+    rows += [
+        {
+            "corruption": row.corruption,
+            "strength": row.strength,
+            "unit": BY_NAME[row.corruption].unit,
+            "change": f"{row.corruption} {row.strength:g}",
+            **_accuracy(row.accuracy),
+        }
+        for row in (found.rows if found else ())
     ]
-    return pd.DataFrame(records, columns=["corruption", "strength", "change", *ACCURACY])
+    return pd.DataFrame(rows, columns=["corruption", "strength", "unit", "change", *ACCURACY])
 
 
 def roc_curves(answers: Answers) -> list[figures.Curve]:
