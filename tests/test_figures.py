@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emotion_detection import figures
-from emotion_detection.artifacts import History
+from emotion_detection import breakdowns, figures
+from emotion_detection.artifacts import CorruptionAccuracy, History, Interval, Robustness, SliceAccuracy
+from emotion_detection.corruptions import CORRUPTIONS
 from emotion_detection.stats import reliability, softmax
 
 LABELS = ("angry", "happy $x_1$", "sad")
@@ -33,6 +34,48 @@ def test_training_shows_four_curves_and_marks_kept_epoch_and_stages():
     assert heights[1] > heights[2] + 0.1  # a hundredth can still be read
 
 
+def interval(value: float) -> Interval:
+    return Interval(value=value, low=max(0.0, value - 0.1), high=min(1.0, value + 0.1))
+
+
+SLICES = [
+    SliceAccuracy(slicing=slicing, title=title, images=1234, accuracy=interval(value))
+    for slicing, title, value in [*(("class", label, 1.0) for label in LABELS), ("brightness", "≤ 95", 0.4)]
+]
+ROBUSTNESS = Robustness(
+    images=200,
+    clean=interval(0.9),
+    mean=interval(0.5),
+    rows=tuple(
+        CorruptionAccuracy(corruption=each.name, strength=strength, accuracy=interval(0.1 * place))
+        for each in CORRUPTIONS
+        for place, strength in enumerate(each.strengths)
+    ),
+)
+
+
+def test_slices_stand_by_name_and_number_around_the_whole():
+    (axes,) = breakdowns.slices(SLICES, 0.8).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        *(f"{label}  (1,234)" for label in LABELS),
+        "≤ 95  (1,234)",
+    ]
+    points = {
+        y: x for line in axes.get_lines() for x, y in zip(*line.get_data(), strict=True) if line.get_marker() == "o"
+    }
+    assert list(points.values()) == [1.0, 1.0, 1.0, 0.4]
+    assert list(points)[3] - list(points)[2] > 1  # a gap between two ways of cutting
+
+
+def test_spoiled_faces_stand_beside_their_accuracy():
+    numbers, pictures = breakdowns.robustness(ROBUSTNESS, np.full((16, 16, 1), 99, np.uint8), seed=0).axes
+    assert [label.get_text() for label in numbers.get_yticklabels()] == [each.name for each in CORRUPTIONS]
+    assert [text.get_text() for text in numbers.texts][:3] == ["0.00\n0.4", "0.10\n0.6", "0.20\n0.8"]
+    shown = pictures.get_images()[0].get_array()
+    assert shown.shape == (16 * len(CORRUPTIONS), 16 * 3)
+    assert shown[0, [0, 16, 32]].tolist() == [59, 40, 20]  # darker by 0.4, 0.6, 0.8
+
+
 def drawings() -> dict[str, figures.Drawing]:
     random = np.random.default_rng(0)
     counts = random.integers(0, 30, size=(3, 3))
@@ -50,6 +93,8 @@ def drawings() -> dict[str, figures.Drawing]:
         "mistakes": lambda: figures.mistakes(items),
         "no_mistakes": lambda: figures.mistakes([]),
         "grey_mistake": lambda: figures.mistakes([figures.Mistake(faces[0, ..., :1], "sad", "angry", 0.93)]),
+        "slices": lambda: breakdowns.slices(SLICES, 0.8),
+        "robustness": lambda: breakdowns.robustness(ROBUSTNESS, faces[0], seed=0),
         "training": lambda: figures.training(HISTORY),
         "finetuning": lambda: figures.training(HISTORY.model_copy(update={"stages": [1]})),
         "finetuning_at_rate_zero": lambda: figures.training(history(learning_rate=[0.0, 0.0], stages=[1])),
