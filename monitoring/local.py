@@ -46,12 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with reported():
         options = _parser().parse_args(arguments)
         addresses = _addresses(options)
-        write_configs(
-            options.state,
-            addresses,
-            Times(scrape=options.interval, group_wait=options.interval),
-            options.server_key_file,
-        )
+        times = Times(scrape=options.interval, group_wait=options.interval)
+        write_configs(options.state, addresses, times, options.server_key_file, options.rules)
         programs = _programs(options, addresses)
         for program in programs:
             _check_port(program)
@@ -77,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         add(f"--{name}-port", type=int, default=port, help="(%(default)s)")
     add("--state", type=Path, default=ROOT / ".cache/monitor", help="directory for data and logs (%(default)s)")
     add("--interval", help="between two looks at server and rules, such as 5s; by default as in the files")
+    add("--rules", type=Path, help="directory of rules in place of those in monitoring/prometheus/rules")
     add("--retention", default="30d", help="how long Prometheus keeps what it saw (%(default)s)")
     add("--dry-run", action="store_true", help="the webhook only says what it would do")
     return parser

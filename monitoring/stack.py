@@ -57,18 +57,21 @@ def find_program(*names: str) -> str:
     raise MonitoringError(f"{names[0]} is not installed; on Debian: apt-get install --no-install-recommends {PACKAGES}")
 
 
-def write_configs(folder: Path, addresses: Addresses, times: Times, server_key: Path | None = None) -> None:
+def write_configs(
+    folder: Path, addresses: Addresses, times: Times, server_key: Path | None = None, rules: Path | None = None
+) -> None:
     """Write `prometheus.yml`, `alertmanager.yml` and the token that the latter names; a token that is there stays.
 
     Args:
         server_key: file with the API key for the server's /metrics, where it wants one.
+        rules: directory of rules in place of ours.
 
     Raises:
         MonitoringError: the folder cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / "prometheus.yml", prometheus_config(addresses, times, server_key))
+        _write(folder / "prometheus.yml", prometheus_config(addresses, times, server_key, rules))
         _write(folder / "alertmanager.yml", alertmanager_config(addresses, times))
         if not (folder / TOKEN_FILE).exists():
             file = os.open(folder / TOKEN_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -78,12 +81,15 @@ def write_configs(folder: Path, addresses: Addresses, times: Times, server_key: 
         raise MonitoringError(f"{folder}: {error.strerror}; expected a directory to write to") from None
 
 
-def prometheus_config(addresses: Addresses, times: Times, server_key: Path | None = None) -> dict[str, Any]:
+def prometheus_config(
+    addresses: Addresses, times: Times, server_key: Path | None = None, rules: Path | None = None
+) -> dict[str, Any]:
     """`prometheus/prometheus.yml` with these addresses."""
     config = _read(HERE / "prometheus/prometheus.yml")
     if times.scrape:
         config["global"] = dict.fromkeys(("scrape_interval", "evaluation_interval"), times.scrape)
-    config["rule_files"] = [str((HERE / "prometheus" / pattern).resolve()) for pattern in config["rule_files"]]
+    ours = [(HERE / "prometheus" / pattern).resolve() for pattern in config["rule_files"]]
+    config["rule_files"] = [str(rules.resolve() / "*.yml")] if rules else [str(pattern) for pattern in ours]
     config["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [addresses.alertmanager]}]}]
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}
     for name in ("prometheus", "alertmanager"):

@@ -36,6 +36,8 @@ class Tally:
     """Answers by emotion."""
     versions: Counter[str] = field(default_factory=Counter)
     """Answers by version of the model."""
+    right: Counter[str] = field(default_factory=Counter)
+    """Answers that were as the face's label, by version."""
     failures: Counter[str] = field(default_factory=Counter)
     """Requests without an answer, by what was said."""
     confidence: float = 0.0
@@ -46,11 +48,13 @@ class Tally:
     """That it took in all."""
     failed_in_a_row: int = 0
 
-    def add(self, record: Mapping[str, Any], milliseconds: float) -> None:
-        """Count an answer."""
+    def add(self, emotion: str, record: Mapping[str, Any], milliseconds: float) -> None:
+        """Count an answer to a face that shows `emotion`."""
         self.failed_in_a_row = 0
-        self.answered[plain(record["label"])] += 1
-        self.versions[str(record["model"]["version"])] += 1
+        label, version = plain(record["label"]), str(record["model"]["version"])
+        self.answered[label] += 1
+        self.versions[version] += 1
+        self.right[version] += label == emotion
         self.confidence += record["confidence"]
         self.milliseconds.append(milliseconds)
 
@@ -72,6 +76,7 @@ class Tally:
             "sent_shares": _shares(self.sent),
             "answered_shares": _shares(self.answered),
             "mean_confidence": round(self.confidence / answers, 4) if answers else None,
+            "accuracy": round(self.right.total() / answers, 4) if answers else None,
             "versions": dict(self.versions),
             "median_ms": slow[0],
             "p99_ms": slow[1],
@@ -89,7 +94,7 @@ def send(url: str, phase: Phase, rate: float, advance: Callable[[], object] = la
     tally, own, lock = Tally(phase.name), threading.local(), threading.Lock()
     room = threading.Semaphore(2 * CONNECTIONS)  # no more is held in memory where the server is slower
 
-    def judge(data: bytes) -> None:
+    def judge(emotion: str, data: bytes) -> None:
         if not hasattr(own, "detector"):
             own.detector = ServerDetector(url)
         start = time.perf_counter()
@@ -100,7 +105,7 @@ def send(url: str, phase: Phase, rate: float, advance: Callable[[], object] = la
                 tally.fail(str(error))
         else:
             with lock:
-                tally.add(record, 1000 * (time.perf_counter() - start))
+                tally.add(emotion, record, 1000 * (time.perf_counter() - start))
         advance()
 
     start = time.monotonic()
@@ -112,7 +117,7 @@ def send(url: str, phase: Phase, rate: float, advance: Callable[[], object] = la
             if tally.failed_in_a_row >= GIVE_UP:
                 break
             tally.sent[emotion] += 1
-            task = threads.submit(judge, data)
+            task = threads.submit(judge, emotion, data)
             task.add_done_callback(lambda _: room.release())
             tasks.append(task)
     for task in tasks:

@@ -104,8 +104,13 @@ def _show(summaries: list[dict[str, Any]]) -> None:
     ]
     columns = ["emotion", *(f" {phase['phase']}: {title}" for phase in summaries for title in _SHARES.values())]
     print_table("Shares", columns, rows)
-    names = {"sent": "sent", "answered": "answered", "per_second": "per second", "mean_confidence": "mean confidence"}
-    names |= {"median_ms": "median ms", "p99_ms": "99 % within ms", "versions": "answers by version"}
+    names = {"sent": "sent", "answered": "answered", "per_second": "per second", "accuracy": "accuracy"}
+    names |= {
+        "mean_confidence": "mean confidence",
+        "median_ms": "median ms",
+        "p99_ms": "99 % within ms",
+        "versions": "answers by version",
+    }
     rows = [[title, *(_plain(phase[name]) for phase in summaries)] for name, title in names.items()]
     print_table("Requests", ["", *(f" {phase['phase']}" for phase in summaries)], rows)
 
