@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from emotion_detection.data.fingerprint import update_fingerprint
 from emotion_detection.data.report import ValidationReport
 from emotion_detection.data.shards import load_arrays, load_voted, read_dataset_info
 from emotion_detection.errors import ArtifactError, ParamsError, SourceError
+from emotion_detection.evaluation import slicings
+from emotion_detection.inference import Answers
 from emotion_detection.params import AugmentationParams, DataParams, Params, TrainingParams, load_params, parse_params
 from emotion_detection.tracking import LiveRun
 from emotion_detection.training import Trainer, training_id
@@ -95,7 +98,20 @@ def test_shards_have_the_shares_of_the_votes(voted: Path) -> None:
         assert arrays.votes is not None
         assert arrays.votes.shape == (images, 2)
         np.testing.assert_allclose(arrays.votes, [expected[sha256] for sha256 in arrays.sha256], atol=1e-7)
+        assert set(arrays.voters) == ({0, 4, 10} if split == "train" else {0, 2, 4, 10})  # type: ignore[arg-type]
+        most, known = arrays.votes.max(axis=1), arrays.voters > 0  # type: ignore[operator]
+        np.testing.assert_array_equal(arrays.agreement, np.where(known, most, np.nan))  # type: ignore[arg-type]
     assert load_arrays(voted / SHARDS, "val").labels.sum() == 10  # labels are as they were
+
+
+def test_models_are_judged_by_how_far_people_agree(voted: Path) -> None:
+    arrays = load_arrays(voted / SHARDS, "test")
+    logits = np.zeros((len(arrays.labels), 2), np.float32)
+    answers = Answers("test", ("happy", "sad"), arrays.images, arrays.sha256, arrays.labels, logits)
+    assert "agreement" not in {slicing.name for slicing in slicings(answers)}
+    [found] = [each for each in slicings(replace(answers, agreement=arrays.agreement)) if each.name == "agreement"]
+    images = dict(zip(found.titles, np.bincount(found.places, minlength=4), strict=True))
+    assert images == {"≤ 0.5": 4, "0.5 to 0.8": 4, "> 0.8": 4, "unknown": 8}
 
 
 def test_images_without_a_face_are_left_out_of_train_with_their_reason(voted: Path) -> None:

@@ -36,9 +36,11 @@ from emotion_detection.inference import Answers, asked, check_fits, predict_logi
 from emotion_detection.models import load_model
 from emotion_detection.params import EvaluationParams, Params, Split
 from emotion_detection.reporting import breakdown_drawings, write_figures, write_plot_data, write_predictions
-from emotion_detection.slices import Slicing, accuracy_by_slice, by_class, face_slicings
+from emotion_detection.slices import Slicing, accuracy_by_slice, by_class, by_value, face_slicings
 from emotion_detection.stats import Counts
 from emotion_detection.views import Images, Logits, view_logits
+
+AGREEMENT = (0.5, 0.8)  # shares of the voters
 
 
 def evaluate(name: str, params: Params) -> Report:
@@ -58,7 +60,8 @@ def evaluate(name: str, params: Params) -> Report:
     def answers(split: Split, asked_model: keras.Model) -> Answers:
         arrays = load_arrays(SHARDS, split)
         logits = predict_logits(asked_model, arrays.images, f"{name}: {split}")
-        return Answers(split, info.labels, arrays.images, arrays.sha256, arrays.labels, logits)
+        answers = Answers(split, info.labels, arrays.images, arrays.sha256, arrays.labels, logits)
+        return replace(answers, agreement=arrays.agreement)
 
     single = answers("val", model), answers("test", model)
     val, test = (answers("val", served), answers("test", served)) if flip_average else single
@@ -138,8 +141,9 @@ def measure_robustness(model: keras.Model, test: Answers, how: EvaluationParams,
 
 
 def slicings(test: Answers) -> list[Slicing]:
-    """How the test split is cut."""
-    return [by_class(test.labels, test.names), *face_slicings(test.images)]
+    """How the test split is cut; by how far people agree about a face where there are votes."""
+    voted = [] if test.agreement is None else [by_value("agreement", test.agreement, AGREEMENT)]
+    return [by_class(test.labels, test.names), *face_slicings(test.images), *voted]
 
 
 def table(report: Report) -> Table:

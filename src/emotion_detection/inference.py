@@ -44,6 +44,8 @@ class Answers:
     logits: NDArray[np.float32]
     """(N, K), before temperature."""
     temperature: float = 1.0
+    agreement: Floats | None = None
+    """(N,), share of the voters who saw what most of them saw; NaN where nobody voted; None without votes."""
 
     def __post_init__(self) -> None:
         if len(self.present) < 2:

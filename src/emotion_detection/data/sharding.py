@@ -33,7 +33,7 @@ from emotion_detection.artifacts import (
 from emotion_detection.backend import tf
 from emotion_detection.data.census import Census, Labels, Row, count_kept, kept_rows, labels_in_use, with_votes
 from emotion_detection.data.shards import INFO_FILE, SPLITS, encode_record, sha256_of, shard_name
-from emotion_detection.data.votes import target
+from emotion_detection.data.votes import target, voters
 from emotion_detection.errors import ArtifactError, ImageError
 from emotion_detection.params import DataParams
 from emotion_detection.preprocess import Pixels, prepare
@@ -88,8 +88,9 @@ def _add_counts(table: Table, name: str, counts: list[int]) -> None:
 
 
 def _slot(data: DataParams, labels: Labels, voted: bool) -> np.dtype[Any]:
+    votes = [("votes", "<f4", (len(labels),)), ("voters", "<f4")]
     pixels = ("pixels", "u1", (data.image_size, data.image_size, data.channels))
-    return np.dtype([("label", "<i4"), ("sha256", "S64"), pixels, *([("votes", "<f4", (len(labels),))] * voted)])
+    return np.dtype([("label", "<i4"), ("sha256", "S64"), pixels, *votes[: 2 * voted]])
 
 
 def _prepared(rows: Iterator[Row], data: DataParams, dataset: Path) -> Iterator[tuple[Row, Pixels]]:
@@ -126,7 +127,13 @@ def _fill_slots(
     with path.open("wb") as file:
         for row, pixels in images:
             votes = dict(row["votes"]) if row["votes"] else None
-            content = [labels.index(row["label"]), row["sha256"].encode(), pixels, target(votes, row["label"], labels)]
+            content = [
+                labels.index(row["label"]),
+                row["sha256"].encode(),
+                pixels,
+                target(votes, row["label"], labels),
+                voters(votes, labels),
+            ]
             file.seek(next(places[row["split"]]) * slot.itemsize)
             file.write(np.array(tuple(content[: len(slot.names or ())]), slot).tobytes())
 
@@ -151,7 +158,7 @@ def _cut_into_shards(
 def _write_shard(path: Path, records: NDArray[Any], labels: Labels) -> str:
     with tf.io.TFRecordWriter(str(path)) as writer:
         for label, sha256, pixels, *votes in records:
-            writer.write(encode_record(pixels, int(label), labels[label], sha256, *votes))
+            writer.write(encode_record(pixels, int(label), labels[label], sha256, tuple(votes) or None))
     return sha256_of(path)
 
 

@@ -4,7 +4,8 @@
     load_arrays(SHARDS, "test").images                           -> uint8 (N, S, S, C)
 
 A record is a `tf.train.Example` with `image/encoded`, `image/class/label`, `image/class/text` and `image/sha256`, and
-where the data set has votes `image/class/votes`: the share of each label, or the label alone where nobody voted.
+where the data set has votes `image/class/votes`, the share of each label (its label alone where nobody voted for any),
+and `image/class/voters`, how many did.
 `image/encoded` is a PNG that any program opens, written without compression and with one deflate block per row. So
 every pixel of every record has the same place, and a whole batch is decoded by one reshape: several times faster
 than one decoder call per image (`python -m benchmarks.read_shards`), for files up to half as large again.
@@ -59,6 +60,15 @@ class Arrays:
     """Of the original image files, hexadecimal."""
     votes: NDArray[np.float32] | None = None
     """float32 (N, K), the shares of the votes; None where the data set has none."""
+    voters: NDArray[np.float32] | None = None
+    """float32 (N,), of how many votes these are the shares; 0 where the label stands for them."""
+
+    @property
+    def agreement(self) -> NDArray[np.float64] | None:
+        """Share of the voters who saw what most of them saw, (N,), NaN where nobody voted; None without votes."""
+        if self.votes is None or self.voters is None:
+            return None
+        return np.where(self.voters > 0, self.votes.max(axis=1).astype(np.float64), np.nan)
 
 
 def shard_name(split: Split, number: int, shards: int) -> str:
@@ -148,22 +158,27 @@ def load_arrays(directory: Path, split: Split) -> Arrays:
     labels = np.empty(len(images), np.int32)
     sha256: list[str] = []
     votes = None if info.votes is None else np.empty((len(images), len(info.labels)), np.float32)
+    voters = None if info.votes is None else np.empty(len(images), np.float32)
     try:
         for batch in untuned(records.map(_parser(info), num_parallel_calls=_THREADS)).as_numpy_iterator():
             place = slice(len(sha256), len(sha256) + len(batch["label"]))
             images[place], labels[place] = batch["image"], batch["label"]
-            if votes is not None:
-                votes[place] = batch["votes"]
+            if votes is not None and voters is not None:
+                votes[place], voters[place] = batch["votes"], batch["voters"]
             sha256 += [digest.decode() for digest in batch["sha256"]]
     except (tf.errors.OpError, ValueError) as error:
         raise _damaged(directory, split, str(error)) from None
     if len(sha256) != len(images):
         raise _damaged(directory, split, f"{len(sha256)} images where {INFO_FILE} says {len(images)}")
-    return Arrays(images, labels, sha256, votes)
+    return Arrays(images, labels, sha256, votes, voters)
 
 
 def encode_record(
-    pixels: NDArray[np.uint8], label: int, text: str, sha256: bytes, votes: NDArray[np.float32] | None = None
+    pixels: NDArray[np.uint8],
+    label: int,
+    text: str,
+    sha256: bytes,
+    votes: tuple[NDArray[np.float32], float] | None = None,
 ) -> bytes:
     """One record of a shard.
 
@@ -172,11 +187,14 @@ def encode_record(
         label: index of the class.
         text: name of the class.
         sha256: of the original image file, hexadecimal.
-        votes: float32 (K,), shares of the labels; None for a data set without votes.
+        votes: float32 (K,), shares of the labels, and how many voted; None for a data set without votes.
     """
 
     def of_bytes(value: bytes) -> tf.train.Feature:
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    def of_floats(values: list[float]) -> tf.train.Feature:
+        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
     features = {
         "image/encoded": of_bytes(encode_image(pixels)),
@@ -185,7 +203,8 @@ def encode_record(
         "image/sha256": of_bytes(sha256),
     }
     if votes is not None:
-        features["image/class/votes"] = tf.train.Feature(float_list=tf.train.FloatList(value=votes.tolist()))
+        features["image/class/votes"] = of_floats(votes[0].tolist())
+        features["image/class/voters"] = of_floats([votes[1]])
     example = tf.train.Example(features=tf.train.Features(feature=features))
     return bytes(example.SerializeToString(deterministic=True))
 
@@ -232,12 +251,13 @@ def _parser(info: DatasetInfo) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     }
     if info.votes is not None:
         features["image/class/votes"] = tf.io.FixedLenFeature([len(info.labels)], tf.float32)
+        features["image/class/voters"] = tf.io.FixedLenFeature([], tf.float32)
 
     def parse(records: tf.Tensor) -> dict[str, tf.Tensor]:
         example = tf.io.parse_example(records, features)
         image = _decode_images(example["image/encoded"], info.image_size, info.channels)
         label = tf.cast(example["image/class/label"], tf.int32)
-        voted = {} if info.votes is None else {"votes": example["image/class/votes"]}
+        voted = {} if info.votes is None else {name: example[f"image/class/{name}"] for name in ("votes", "voters")}
         return {"image": image, "label": label, "sha256": example["image/sha256"], **voted}
 
     return parse

@@ -38,6 +38,11 @@ def target(votes: Votes | None, label: str, labels: Sequence[str]) -> NDArray[np
     return np.eye(len(labels), dtype=np.float32)[labels.index(label)] if shares is None else shares
 
 
+def voters(votes: Votes | None, labels: Sequence[str]) -> float:
+    """Of how many votes the `distribution` is; 0 where there is none."""
+    return sum(votes[plain(label)] for label in labels) if votes else 0
+
+
 def no_face_share(votes: Votes | None) -> float:
     """Share of the votes for "no face", in 0 to 1; NaN without votes."""
     total = sum(votes.values()) if votes else 0
