@@ -126,6 +126,23 @@ def test_intervals_come_from_images_and_not_from_their_copies() -> None:
     assert found.mean.low < 0.42 < found.mean.value < 0.53 < found.mean.high
 
 
+def test_only_the_images_that_are_drawn_are_asked_for_and_they_are_the_same_again() -> None:
+    images = np.arange(50, dtype=np.uint8).repeat(256).reshape(50, 16, 16, 1)
+    seen: list[list[int]] = []
+
+    def predict(faces: NDArray[np.uint8]) -> NDArray[np.intp]:
+        seen.append(faces[:, 0, 0, 0].tolist())
+        return np.zeros(len(faces), np.intp)
+
+    for seed in (0, 0, 1):
+        measure(predict, images, np.zeros(50, np.int32), HOW, seed)
+    assert {len(faces) for faces in seen} == {40}
+    first, again, other = seen[33], seen[67], seen[101]  # as they are, after 33 changes
+    assert first == again
+    assert first != other
+    assert first == sorted(set(first))
+
+
 def test_no_images_are_no_robustness_and_few_are_all_taken() -> None:
     images = np.full((5, 16, 16, 1), 100, np.uint8)
     none = HOW.model_copy(update={"robustness_images": 0})
