@@ -1,0 +1,1 @@
+"""What monitoring costs and how soon it acts."""
