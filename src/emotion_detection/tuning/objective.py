@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
@@ -12,19 +13,18 @@ from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
 from emotion_detection.artifacts import History
-from emotion_detection.backend import tf
+from emotion_detection.backend import keras, tf
 from emotion_detection.checkpoint import Checkpoint
 from emotion_detection.display import EpochDisplay
 from emotion_detection.errors import ParamsError
 from emotion_detection.tracking import recorded
 from emotion_detection.training import Trainer, code_version, summary, training_id
+from emotion_detection.tuning.interrupt import Interrupt
 from emotion_detection.tuning.owners import OWNER, owner
 from emotion_detection.tuning.space import Values, with_values
-from emotion_detection.tuning.study import FINISHED, REASON, claim, suggest, trials
+from emotion_detection.tuning.study import FINISHED, REASON, Say, claim, suggest, trials
 from emotion_detection.tuning.task import Task
 from emotion_detection.tuning.tracking import StudyRun, TrialRun
-
-Say = Callable[[str], None]
 
 
 class Objective:
@@ -33,6 +33,7 @@ class Objective:
     def __init__(self, task: Task, study: Study, tracked: StudyRun, wanted: int, say: Say) -> None:
         """For a study that is to have `wanted` finished trials; `say` takes a line for each."""
         self.task, self.study, self.tracked, self.wanted, self.say = task, study, tracked, wanted, say
+        self.interrupt = Interrupt()
         self.metric = task.training.monitor
         self._checkpoint: Checkpoint | None = None
 
@@ -56,7 +57,7 @@ class Objective:
         return value
 
     def told(self) -> None:
-        """The database has the end of the trial: what it would have needed to go on is removed."""
+        """The database has the end of the trial, which needs nothing any more to go on."""
         if self._checkpoint:
             self._checkpoint.remove()
 
@@ -76,14 +77,14 @@ class Objective:
         params = with_values(task.params, task.name, values)
         trainer = Trainer(task.name, params, task.info, task.shards)
         progress = f"trial {trial.number}, {len(trials(self.study, FINISHED))} of {self.wanted} finished,"
-        trainer.display = Quiet(progress, task.how.epochs, trainer.steps)
+        trainer.display = Quiet(progress, task.how.epochs, trainer.steps, self.interrupt)
         identity = training_id(task.name, params, task.info)
         architecture = params.model(task.name).architecture
         self._checkpoint = Checkpoint(task.checkpoints / f"{identity}-{code_version(architecture)}")
         for epoch, figures in enumerate(_figures(self._checkpoint.read_history())):
             trial.report(figures[self.metric], epoch)  # the trial before it was broken off after these
         run = TrialRun(identity, self.tracked.tags(trial.number), lambda *heard: self._heard(trial, *heard))
-        with recorded(run, params, task.name, task.info, summary(trainer.model)):
+        with recorded(run, self.tracked.beside_models(params), task.name, task.info, summary(trainer.model)):
             try:
                 history = trainer.run(self._checkpoint, run)
             except optuna.TrialPruned as pruned:  # no failure of the run
@@ -98,6 +99,7 @@ class Objective:
     def _heard(self, trial: Trial, epoch: int, figures: Mapping[str, float]) -> None:
         value = figures[self.metric]
         trial.report(value, epoch)
+        self.interrupt.check()
         if epoch + 1 < self.task.how.epochs and trial.should_prune():
             raise optuna.TrialPruned(f"ended after epoch {epoch + 1} with {self.metric} {value:.4f}")
 
@@ -118,10 +120,22 @@ class Objective:
 class Quiet(EpochDisplay):
     """The bar of the running epoch, but no line for a finished one: a trial has one in all."""
 
-    def __init__(self, name: str, epochs: int, steps: int) -> None:
-        """As `EpochDisplay`."""
+    def __init__(self, name: str, epochs: int, steps: int, interrupt: Interrupt) -> None:
+        """As `EpochDisplay`; Ctrl-C comes through between two batches."""
         super().__init__(name, epochs, steps)
         self.say = lambda *_, **__: None
+        self._interrupt = interrupt
+
+    @contextmanager
+    def epoch(self, number: int) -> Iterator[Any]:
+        """As `EpochDisplay.epoch`."""
+        with super().epoch(number) as bar:
+
+            def moved(batch: int, logs: Any = None) -> None:
+                bar.on_train_batch_end(batch, logs=logs)
+                self._interrupt.check()
+
+            yield keras.callbacks.LambdaCallback(on_train_batch_end=moved)
 
     def finished(self, history: History) -> None:
         """Say nothing."""

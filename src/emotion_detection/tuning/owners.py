@@ -18,9 +18,9 @@ from typing import Any
 import psutil
 from optuna.trial import FrozenTrial
 
-from emotion_detection.tuning.storage import GRACE
-
 OWNER = "owner"
+NEWBORN = 5
+"""Seconds after which a trial that nobody has said to be his is given up; should he live, he takes another one."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Watch:
         if owner:
             return owner["machine"] == machine() and not _is_other_process(owner)
         now = time.monotonic()
-        return now - self.seen.setdefault(trial.number, now) > GRACE
+        return now - self.seen.setdefault(trial.number, now) > NEWBORN
 
 
 def owner() -> dict[str, Any]:

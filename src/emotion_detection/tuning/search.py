@@ -12,29 +12,16 @@ same command brings the same study to N finished trials, and goes on with a brok
 from __future__ import annotations
 
 import shutil
-import time
 
 import optuna
 
 from emotion_detection.errors import TuningError
-from emotion_detection.tuning.objective import Objective, Say
-from emotion_detection.tuning.owners import Watch
+from emotion_detection.tuning.objective import Objective
 from emotion_detection.tuning.space import current_values
 from emotion_detection.tuning.storage import open_storage, shown
-from emotion_detection.tuning.study import (
-    FINISHED,
-    LARGEST_GRID,
-    RUNNING,
-    Withdrawn,
-    enqueue_untried,
-    open_study,
-    recover,
-    trials,
-)
+from emotion_detection.tuning.study import FINISHED, Say, complete, open_study, trials
 from emotion_detection.tuning.task import Task
 from emotion_detection.tuning.tracking import StudyRun
-
-POLL_SECONDS = 1.0
 
 
 class Search:
@@ -79,7 +66,8 @@ class Search:
         if self.finished < self.wanted:
             self._track()
         try:
-            self._until_done()
+            with self._objective.interrupt:
+                complete(self.study, self.task.space, self._objective, self.wanted, self.say)
         except optuna.exceptions.StorageInternalError as error:
             reason = str(error.__cause__ or error).splitlines()[0]
             raise TuningError(f"{shown(self.url)}: {reason}; the same command goes on once it is back") from error
@@ -87,32 +75,6 @@ class Search:
             self.tracked.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         shutil.rmtree(self.task.checkpoints, ignore_errors=True)
-
-    def _until_done(self) -> None:
-        watch, waited = Watch(), False
-        while self.finished < self.wanted:
-            recover(self.study, self.task.space, watch)
-            running = len(trials(self.study, [RUNNING]))
-            if self.finished + running < self.wanted:
-                self._one()
-                waited = False
-            else:
-                if running and not waited:
-                    self.say(f"waits for {running} trials of other processes")
-                    waited = True
-                time.sleep(POLL_SECONDS)
-
-    def _one(self) -> None:
-        try:
-            self.study.optimize(self._objective, n_trials=1, gc_after_trial=True)
-            self._objective.told()
-        except Withdrawn:
-            if self.task.space.size <= LARGEST_GRID:
-                enqueue_untried(self.study, self.task.space, self.task.params.seed)
-        except (optuna.exceptions.UpdateFinishedTrialError, ValueError) as error:
-            if isinstance(error, ValueError) and "Cannot tell" not in str(error):
-                raise
-            self.say("a trial was given up by another process, which had no sign of life from this one")
 
     def _track(self) -> None:
         how, task = self.task.how, self.task

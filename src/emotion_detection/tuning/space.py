@@ -117,7 +117,9 @@ def with_values(params: Params, name: str, values: Mapping[str, Any]) -> Params:
     Raises:
         ParamsError: a value is wrong; the message names the key.
     """
-    changed = parse_params(merge(params.model_dump(mode="json"), patch(name, values)))
+    content = params.model_dump(mode="json")
+    content["models"] = merge(content["models"], patch(name, values).get("models", {}))
+    changed = parse_params(content)
     check_hyperparameters(name, changed.model(name))
     return changed
 

@@ -10,11 +10,12 @@ of two is later its number says, which the database gives out.
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import optuna
@@ -26,6 +27,7 @@ from optuna.storages import RDBStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from emotion_detection.tuning.interrupt import Interrupt
 from emotion_detection.tuning.owners import Watch
 from emotion_detection.tuning.space import Space, Values
 
@@ -35,8 +37,24 @@ STARTED = (*FINISHED, RUNNING)
 PLACED = (*STARTED, TrialState.WAITING)
 WITHDRAWN, REASON = "withdrawn", "reason"
 LARGEST_GRID = 100_000
+POLL_SECONDS = 0.5
 JUDGES = 5
 """Finished trials without which the median says little."""
+
+
+Say = Callable[[str], None]
+
+
+class Objective(Protocol):
+    """Does trials one by one."""
+
+    interrupt: Interrupt
+
+    def __call__(self, trial: Trial) -> float:
+        """The value of a trial; raises Withdrawn where it is not to be done."""
+
+    def told(self) -> None:
+        """The database has the end of the trial."""
 
 
 class Withdrawn(Exception):
@@ -178,13 +196,50 @@ def recover(study: Study, space: Space, watch: Watch) -> None:
             placed.append(lost)
 
 
-def enqueue_untried(study: Study, space: Space, seed: int) -> bool:
-    """Put values into the queue that no trial has, if the space is finite; whether there were any."""
+def complete(study: Study, space: Space, objective: Objective, wanted: int, say: Say = print) -> None:
+    """Do trials until the study has `wanted` finished ones, with those of other processes.
+
+    Args:
+        study: as `open_study` gives it.
+        space: of at least `wanted` combinations.
+        objective: claims the trial that it is given, and gives its value.
+        wanted: finished trials.
+        say: takes a line where this process has to wait.
+    """
+    watch, waited = Watch(), False
+    while (finished := len(trials(study, FINISHED))) < wanted:
+        objective.interrupt.check()
+        recover(study, space, watch)
+        running = len(trials(study, [RUNNING]))
+        if finished + running < wanted:
+            _one(study, space, objective, say)
+            waited = False
+        else:
+            if running and not waited:
+                say(f"waits for {running} trials of other processes")
+                waited = True
+            time.sleep(POLL_SECONDS)
+
+
+def _one(study: Study, space: Space, objective: Objective, say: Say) -> None:
+    try:
+        study.optimize(objective, n_trials=1, gc_after_trial=True)
+        objective.told()
+    except Withdrawn:
+        if space.size <= LARGEST_GRID:
+            enqueue_untried(study, space)
+    except (UpdateFinishedTrialError, ValueError) as error:
+        if isinstance(error, ValueError) and "Cannot tell" not in str(error):
+            raise
+        say("a trial was given up by another process, which saw no sign of life of this one")
+
+
+def enqueue_untried(study: Study, space: Space) -> None:
+    """Put values into the queue that no trial has; the space is finite."""
     taken = [values_of(trial, space) for trial in trials(study, PLACED)]
     left = [combination for combination in space.grid() if space.values(combination) not in taken]
     if left:
-        study.enqueue_trial(left[np.random.default_rng([seed, len(study.trials)]).integers(len(left))])
-    return bool(left)
+        study.enqueue_trial(left[np.random.default_rng(len(study.trials)).integers(len(left))])
 
 
 def _fail(study: Study, trial: FrozenTrial) -> None:

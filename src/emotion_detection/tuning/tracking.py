@@ -79,6 +79,12 @@ class StudyRun:
         if not self._attempt(call):
             study.set_user_attr(PARENT, study.user_attrs.get(PARENT, ""))  # nobody needs to wait for it
 
+    def beside_models(self, params: Params) -> Params:
+        """Parameters by which a trial's run lies in the experiment of this one, not among those of the models."""
+        return params.model_copy(
+            update={"registry": params.registry.model_copy(update={"experiment": self.experiment})}
+        )
+
     def tags(self, number: int) -> dict[str, str]:
         """What makes the run of a trial one below this; nothing where there is none."""
         parent = {MLFLOW_PARENT_RUN_ID: self.run_id} if self.run_id else {}
