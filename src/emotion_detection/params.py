@@ -283,7 +283,7 @@ class EvaluationParams(Section):
     """Faces, half of them mistakes, for which the pictures show where the reason for the answer lies."""
     ten_crop: bool = True
     """Also measure accuracy over ten crops of each face, for ten more passes over test."""
-    robustness_images: int = Field(200, ge=0)
+    robustness_images: int = Field(120, ge=0)
     """Test images, drawn by seed, that are spoiled in every way of `corruptions`, 33 passes; 0: none."""
 
 
