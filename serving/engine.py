@@ -2,7 +2,7 @@
 
     engine = Engine(read_bundle(Path("bundles/lenet")))
     engine.predict(engine.crops(jpeg_bytes))          -> float32 (1, K), the row sums to 1
-    engine.precision                                  -> int8 where the bundle has it, and nothing else is wanted
+    engine.precision, engine.graph                    -> int8 where the bundle has it and it is wanted; its file
 
 Nothing here knows of HTTP, and everything is safe to call from several threads at once.
 """
@@ -17,8 +17,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from emotion_detection.bundle import INPUT_NAME, OUTPUT_NAME, ModelBundle, Wanted
-from emotion_detection.errors import BundleError
+from emotion_detection.bundle import INPUT_NAME, OUTPUT_NAME, ModelBundle, Precision, Wanted
+from emotion_detection.errors import BundleError, GoldenMismatch
 from emotion_detection.golden import check_golden
 from emotion_detection.preprocess import MAX_PIXELS, Pixels, prepare
 
@@ -44,18 +44,32 @@ class Engine:
         Raises:
             BundleError: the bundle lacks the wanted precision; or the graph cannot be loaded or run, or its inputs or
                 outputs differ from the contract.
-            GoldenMismatch: it answers the golden faces otherwise than at training.
+            GoldenMismatch: it answers the golden faces otherwise than at training; where `precision` is auto, int8 that
+                does so gives way to fp32.
         """
-        self._bundle, self.precision = bundle, bundle.precision(precision)
-        self.graph = bundle.graph_path(self.precision)
-        """The file that answers."""
+        self._bundle = bundle
+        self._open(bundle.precision(precision), threads)
+        try:
+            self._check()
+        except GoldenMismatch as error:
+            # x86 processors without VNNI overflow in int8.
+            if precision != "auto" or self.precision == "fp32":
+                raise
+            log.warning("%s; fp32 answers instead", error)
+            self._open("fp32", threads)
+            self._check()
+
+    def _open(self, precision: Precision, threads: int) -> None:
+        self.precision, self.graph = precision, self._bundle.graph_path(precision)
         self._session = _open_session(self.graph, 1)
         self._wide_session = _open_session(self.graph, threads) if threads > 1 else self._session
+
+    def _check(self) -> None:
         for alone in (False, True):
             self._warm_up(alone)
-            check_golden(bundle, partial(self.predict, alone=alone), self.precision)
-        if bundle.golden(self.precision) is None:
-            log.warning("%s: has no golden faces to check the answers with; export it again", bundle.directory)
+            check_golden(self._bundle, partial(self.predict, alone=alone), self.precision)
+        if self._bundle.golden(self.precision) is None:
+            log.warning("%s: has no golden faces to check the answers with; export it again", self._bundle.directory)
 
     def crops(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Pixels:
         """Decode an image file of one face into the model's input, uint8 (1, S, S, C).

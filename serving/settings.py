@@ -72,8 +72,8 @@ class Settings(SafetySettings):
     threads: int = Field(0, ge=0, le=256)
     """Threads of ONNX Runtime for a request that has the server for itself; 0: as many as `workers`."""
     precision: Wanted = "auto"
-    """auto: int8 where the model's bundle has it, since it has it only where it is as good and faster; fp32 or int8 to
-    insist: with int8, models that do not have it are refused."""
+    """auto: int8 where the model's bundle has it, which means that it is as good and faster, and this machine computes
+    it rightly; fp32 or int8 to insist: with int8, models that do not have it are refused."""
     max_batch: int = Field(32, ge=1, le=1024)
     """Most images that one worker takes at once, and most faces in one run of the model."""
     queue_size: int = Field(256, ge=1)

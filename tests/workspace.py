@@ -35,7 +35,7 @@ seed: 0
 data: {{image_size: {SIZE}, channels: 1, shards: 2}}
 models: {{{MODEL}: {{architecture: lenet, filters: [4], dense: [8]}}}}
 evaluation: {{bootstrap: 200, ece_bins: 10, mistakes: 7}}
-export: {{parity_images: 20}}
+export: {{parity_images: 20, int8: {{enabled: false}}}}
 """
 
 

@@ -129,7 +129,7 @@ class BundleInfo(BaseModel):
     golden_tolerance: float | None = Field(None, gt=0)
     """Largest difference of any probability that a machine may show on the faces of `golden.npz`; None: it has none."""
     quantisation: Quantisation | None = None
-    """None where int8 was not tried."""
+    """None where int8 was not tried, or ONNX Runtime cannot quantise the graph."""
     lineage: Lineage
     files: dict[str, str]
     """SHA-256 of every other file of the bundle, by name."""

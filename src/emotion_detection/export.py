@@ -11,6 +11,7 @@ with Keras on real test images before there is a bundle.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,19 @@ from emotion_detection.bundle import (
     EXPLAIN_FILE,
     GOLDEN_FILE,
     INPUT_NAME,
+    INT8_FILE,
+    INT8_GOLDEN_FILE,
     MODEL_FILE,
     OUTPUT_NAME,
     BundleInfo,
     ModelBundle,
+    Quantisation,
     file_sha256,
     read_bundle,
     write_bundle_info,
 )
 from emotion_detection.conversion import open_graph, to_onnx
-from emotion_detection.data.shards import load_arrays, read_dataset_info
+from emotion_detection.data.shards import load_arrays, load_split, read_dataset_info
 from emotion_detection.data.sources.action_units import EMOTIONS
 from emotion_detection.data.sources.synthetic import IMAGES_PER_PERSON, draw
 from emotion_detection.errors import ArtifactError, ExportError
@@ -57,6 +61,8 @@ from emotion_detection.lineage import current_lineage
 from emotion_detection.models import load_model
 from emotion_detection.params import Params, SyntheticParams
 from emotion_detection.preprocess import Pixels, prepare
+from emotion_detection.quantisation import Validation, add_int8, described
+from emotion_detection.reference_faces import measured_reference
 from emotion_detection.stats import softmax
 
 ODD_BATCH = 7
@@ -89,6 +95,8 @@ def export_bundle(name: str, params: Params) -> ModelBundle:
         write_golden(directory / GOLDEN_FILE, golden, right)
         with Console(stderr=True).status(f"{name}: convert its explanation to ONNX"):
             explanation = write_explanation(directory / EXPLAIN_FILE, model, images, params.export.opset)
+        with Console(stderr=True).status(f"{name}: quantise, and compare with fp32"):
+            quantisation = quantised(directory, golden, params)
         content = BundleInfo(
             model=name,
             architecture=architecture,
@@ -98,14 +106,35 @@ def export_bundle(name: str, params: Params) -> ModelBundle:
             channels=info.channels,
             temperature=report.temperature,
             reference_shares=info.reference_shares,
+            reference=measured_reference(name, info, report.temperature),
             metrics=bundle_metrics(report, parity),
             explanation=explanation,
             golden_tolerance=TOLERANCE,
+            quantisation=quantisation,
             lineage=current_lineage(name, info.data_hash, read_record(trained / "run.json", RunInfo).training_id),
             files={file.name: file_sha256(file) for file in sorted(directory.iterdir())},
         )
         write_bundle_info(directory, content)
     return read_bundle(bundle_dir(name))
+
+
+def quantised(directory: Path, golden: Pixels, params: Params) -> Quantisation | None:
+    """Add int8 to the unfinished bundle where it is good enough; None: `export.int8.enabled` says not to try."""
+    int8 = params.export.int8
+    if not int8.enabled:
+        return None
+    # The shards were shuffled when they were written: their start is a sample.
+    batches = load_split(SHARDS, "train", int8.calibration_images)
+    calibration, _ = next(iter(batches))
+    val = load_arrays(SHARDS, "val")
+    validation = Validation(val.images, val.labels, params.evaluation.ece_bins)
+    try:
+        return add_int8(directory, calibration.numpy(), validation, golden, int8)
+    except Exception as error:  # ONNX Runtime raises whatever its handlers happen to raise
+        for name in (INT8_FILE, INT8_GOLDEN_FILE):
+            (directory / name).unlink(missing_ok=True)
+        print(f"warning: no int8: ONNX Runtime cannot quantise {MODEL_FILE}: {error}", file=sys.stderr)
+        return None
 
 
 def checked_flip_average(report: Report, params: Params) -> bool:
@@ -133,7 +162,7 @@ def golden_faces(size: int, channels: int) -> Pixels:
 
 
 def bundle_metrics(report: Report, parity: float) -> dict[str, float]:
-    """The figures that a bundle carries; nothing that depends on the machine."""
+    """The figures that a bundle carries; nothing that depends on the machine, but for `Quantisation.speedup`."""
     return {
         "val_accuracy": report.val.accuracy.value,
         "test_accuracy": report.test.accuracy.value,
@@ -204,6 +233,7 @@ def table(bundle: ModelBundle) -> Table:
     result.add_row("parameters", f"{info.parameters:,}")
     result.add_row("size", f"{bundle.model_path.stat().st_size / 1e6:.2f} MB")
     result.add_row("parity with Keras", f"{info.metrics['parity']:.1e}")
+    result.add_row("int8", described(info.quantisation))
     result.add_row("explained by", info.explanation.method if info.explanation else "occlusion")
     return result
 

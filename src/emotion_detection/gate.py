@@ -3,9 +3,10 @@
     verdict = judge(params, holdout, challenger, champion)
     verdict.passed, verdict.checks
 
-Challenger and champion answer the same test images. Against a champion the challenger must be non-inferior: the
-lower end of the paired bootstrap interval of the difference in accuracy lies above minus `gate.margin`. A first
-champion, or one that cannot answer today's images, leaves the absolute checks alone.
+Challenger and champion answer the same test images, each with the graph that is served: in int8 where its bundle has
+that. Against a champion the challenger must be non-inferior: the lower end of the paired bootstrap interval of the
+difference in accuracy lies above minus `gate.margin`. A first champion, or one that cannot answer today's images,
+leaves the absolute checks alone.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def judge(params: Params, holdout: Holdout, challenger: Candidate, champion: Can
     notes: list[str] = []
     if problem is None and challenger.scores is not None:
         answers = _in_order(challenger.info, challenger.scores, holdout.labels)
-        checks += _absolute(params, holdout, answers, challenger.scores.milliseconds)
+        checks += _absolute(params, holdout, answers, challenger.scores)
         checks += _floors(params, holdout, answers, challenger.robustness)
         checks += _against(champion, params, holdout, answers, notes)
     else:
@@ -157,16 +158,18 @@ def _parity(info: BundleInfo, params: Params) -> Check:
     return _at_most("ONNX parity", found, params.export.max_difference, detail)
 
 
-def _absolute(params: Params, holdout: Holdout, answers: NDArray[np.float32], milliseconds: float) -> list[Check]:
+def _absolute(params: Params, holdout: Holdout, answers: NDArray[np.float32], scores: Scores) -> list[Check]:
     gate, count = params.gate, len(holdout.labels)
     confusion = stats.confusion_matrix(holdout.truth, answers.argmax(axis=1), count)
     ece = stats.expected_calibration_error(answers, holdout.truth, params.evaluation.ece_bins)
-    images = f"on {len(holdout.truth)} test images"
+    images = f"on {len(holdout.truth)} test images, {scores.precision}"
     return [
         _at_least("accuracy", float(stats.accuracy(confusion)), gate.min_accuracy, images),
         _worst_recall(confusion, holdout.labels, gate.min_recall),
         _at_most("calibration error", ece, gate.max_ece, f"{params.evaluation.ece_bins} bins"),
-        _at_most("ms per face", milliseconds, gate.max_milliseconds, "median, batch 1, one thread, this machine"),
+        _at_most(
+            "ms per face", scores.milliseconds, gate.max_milliseconds, "median, batch 1, one thread, this machine"
+        ),
     ]
 
 

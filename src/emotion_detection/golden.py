@@ -23,7 +23,7 @@ from emotion_detection.errors import BundleError, GoldenMismatch
 
 TOLERANCE = 1e-3
 """Largest difference of any probability between two machines; instruction sets round differently."""
-INT8_TOLERANCE = 2e-2
+INT8_TOLERANCE = 3e-2
 """The same for int8: where two machines round an activation to neighbouring steps, the answers differ by more."""
 
 

@@ -287,6 +287,23 @@ class EvaluationParams(Section):
     """Test images, drawn by seed, that are spoiled in every way of `corruptions`, 33 passes; 0: none."""
 
 
+class Int8Params(Section):
+    """The same graph in 8 bits; the bundle gets it only where it is as good and faster."""
+
+    enabled: bool = True
+    """Whether to try it."""
+    calibration_images: int = Field(256, ge=1)
+    """Training faces from which the ranges of the activations are taken."""
+    method: Literal["minmax", "entropy", "percentile"] = "percentile"
+    """How: the whole range; the one that loses least information; all but the outermost values."""
+    per_channel: bool = True
+    """A scale for each feature map of a convolution, instead of one for all."""
+    tolerance: Share = 0.003
+    """Largest loss of validation accuracy; 0.003 are 0.3 points."""
+    min_speedup: float = Field(1.0, ge=0)
+    """It must be more than so many times as fast as fp32: batch 1, one thread, where it is exported."""
+
+
 class ExportParams(Section):
     """How a trained model becomes an ONNX graph."""
 
@@ -295,6 +312,7 @@ class ExportParams(Section):
     """Largest difference of any probability between Keras and ONNX."""
     parity_images: int = Field(200, ge=1)
     """Test images on which the two are compared."""
+    int8: Int8Params = Int8Params()
 
 
 class GateParams(Section):

@@ -1,26 +1,27 @@
 """What the gate needs to know of a bundle: its answers to given images, and how long one face takes.
 
-scores = score(read_bundle(Path("bundles/lenet")), images)
-scores.probabilities, scores.milliseconds
+    scores = score(read_bundle(Path("bundles/lenet")), images)
+    scores.probabilities, scores.milliseconds, scores.precision
+
+It is the graph that a server would answer with: int8 where the bundle has it.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from emotion_detection.bundle import INPUT_NAME, OUTPUT_NAME, ModelBundle
+from emotion_detection.bundle import INPUT_NAME, OUTPUT_NAME, ModelBundle, Precision
 from emotion_detection.errors import BundleError
+from emotion_detection.timing import medians_in_turns
 
 BATCH = 256
-WARM_UP, TIMED = 5, 50
-FEWEST_ROUNDS, ROUNDS_SECONDS = 5, 3.0
+Timed = tuple[ModelBundle, Precision]
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,12 @@ class Scores:
     """(N, K), in the order of the bundle's labels."""
     milliseconds: float
     """Median time of one face, batch 1, one thread."""
+    precision: Precision = "fp32"
+    """Of the graph that answered."""
 
 
 def score(bundle: ModelBundle, images: NDArray[np.uint8]) -> Scores:
-    """Run the bundle's graph with ONNX Runtime.
+    """Run the graph that is served with ONNX Runtime.
 
     Args:
         images: uint8 (N, S, S, C), as the bundle's input says; N > 0.
@@ -42,7 +45,7 @@ def score(bundle: ModelBundle, images: NDArray[np.uint8]) -> Scores:
     Raises:
         BundleError: the graph cannot be loaded or does not take these images.
     """
-    return Scores(predictor(bundle)(images), milliseconds_per_face(bundle, images[:1]))
+    return Scores(predictor(bundle)(images), milliseconds_per_face(bundle), bundle.precision())
 
 
 def predictor(bundle: ModelBundle) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
@@ -51,7 +54,7 @@ def predictor(bundle: ModelBundle) -> Callable[[NDArray[np.uint8]], NDArray[np.f
     Raises:
         BundleError: as `score`; also when it is called.
     """
-    graph = bundle
+    graph = (bundle, bundle.precision())
     session = _session(graph, threads=0)
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -61,61 +64,48 @@ def predictor(bundle: ModelBundle) -> Callable[[NDArray[np.uint8]], NDArray[np.f
     return predict
 
 
-def milliseconds_in_turns(bundles: Sequence[ModelBundle], batch: int) -> list[float]:
-    """Median time of a batch of each bundle, one thread; they take turns, so that whatever else the machine does meets
-    all of them.
+def milliseconds_in_turns(graphs: Sequence[Timed], batch: int) -> list[float]:
+    """Median time of a batch of blank faces for each graph, one thread; they take turns.
 
     Raises:
         BundleError: a graph cannot be loaded or run.
     """
-    infos, sessions = [bundle.info for bundle in bundles], [_session(bundle, threads=1) for bundle in bundles]
-    faces = [np.zeros((batch, info.image_size, info.image_size, info.channels), np.uint8) for info in infos]
-    seconds: list[list[float]] = [[] for _ in bundles]
-    start = time.perf_counter()
-    while len(seconds[0]) < FEWEST_ROUNDS or (len(seconds[0]) < TIMED and time.perf_counter() - start < ROUNDS_SECONDS):
-        for bundle, session, images, times in zip(bundles, sessions, faces, seconds, strict=True):
-            began = time.perf_counter()
-            _run(bundle, session, images)
-            times.append(time.perf_counter() - began)
-    return [1000 * statistics.median(times[1:]) for times in seconds]
+    works = [partial(_run, graph, _session(graph, threads=1), _blank(graph[0], batch)) for graph in graphs]
+    return [1000 * seconds for seconds in medians_in_turns(works)]
 
 
-def milliseconds_per_face(bundle: ModelBundle, image: NDArray[np.uint8] | None = None) -> float:
-    """Median time of one face, batch 1, one thread.
-
-    Args:
-        image: uint8 (1, S, S, C); by default a blank one.
+def milliseconds_per_face(bundle: ModelBundle) -> float:
+    """Median time of one face, batch 1, one thread, with the graph that is served.
 
     Raises:
         BundleError: the graph cannot be loaded or run.
     """
+    return milliseconds_in_turns([(bundle, bundle.precision())], 1)[0]
+
+
+def _blank(bundle: ModelBundle, batch: int) -> NDArray[np.uint8]:
     info = bundle.info
-    face = np.zeros((1, info.image_size, info.image_size, info.channels), np.uint8) if image is None else image
-    session = _session(bundle, threads=1)
-    seconds = []
-    for _ in range(WARM_UP + TIMED):
-        start = time.perf_counter()
-        _run(bundle, session, face)
-        seconds.append(time.perf_counter() - start)
-    return 1000 * statistics.median(seconds[WARM_UP:])
+    return np.zeros((batch, info.image_size, info.image_size, info.channels), np.uint8)
 
 
-def _session(bundle: ModelBundle, threads: int) -> ort.InferenceSession:
+def _session(graph: Timed, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads  # 0: as many as there are cores
     options.log_severity_level = 4
+    path = graph[0].graph_path(graph[1])
     try:
-        return ort.InferenceSession(bundle.model_path, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no common base of their own
-        raise BundleError(f"{bundle.model_path}: ONNX Runtime cannot load it: {error}") from None
+        raise BundleError(f"{path}: ONNX Runtime cannot load it: {error}") from None
 
 
-def _run(bundle: ModelBundle, session: ort.InferenceSession, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _run(graph: Timed, session: ort.InferenceSession, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    bundle, path = graph[0], graph[0].graph_path(graph[1])
     try:
         answer: NDArray[np.float32] = session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
     except Exception as error:
-        raise BundleError(f"{bundle.model_path}: cannot be run on {images.shape} {images.dtype}: {error}") from None
+        raise BundleError(f"{path}: cannot be run on {images.shape} {images.dtype}: {error}") from None
     expected = (len(images), len(bundle.info.labels))
     if answer.shape != expected or not np.isfinite(answer).all():
-        raise BundleError(f"{bundle.model_path}: expected finite probabilities {expected}, got shape {answer.shape}")
+        raise BundleError(f"{path}: expected finite probabilities {expected}, got shape {answer.shape}")
     return answer

@@ -40,9 +40,10 @@ from emotion_detection.mlflow_store import connect
 from emotion_detection.params import load_params
 from emotion_detection.registry import Registry
 from emotion_detection.reporting import write_predictions
+from emotion_detection.results import collect_results
 from emotion_detection.scoring import score
 from tests.clone import free_port
-from tests.project import ACCURACY, write_exported, write_judged, write_trained
+from tests.project import ACCURACY, add_int8, write_exported, write_judged, write_trained
 from tests.workspace import LABELS, SIZE
 
 ROOT = Path(__file__).parents[2]
@@ -113,6 +114,20 @@ def test_models_stand_beside_each_other_on_spoiled_images() -> None:
     assert table.splitlines()[2:] == ["| good | 0.900 | 0.580 | 0.50 | 0.75 |"]
     assert len({line.count("|") for line in table.splitlines()}) == 1
     assert "<td>0.580</td><td>0.50</td><td>0.75</td>" in (COMPARISON / "index.html").read_text()
+
+
+@pytest.mark.usefixtures("answers")
+def test_size_and_time_are_those_of_what_is_served_with_fp32_beside_them() -> None:
+    size = add_int8("good").model_path.stat().st_size
+    good, fair = (compare(load_params()).models[name] for name in ("good", "fair"))
+    assert (good.precision, good.bytes, good.fp32_bytes) == ("int8", size + 2, size)
+    assert (fair.precision, fair.bytes, fair.milliseconds) == ("fp32", fair.fp32_bytes, fair.fp32_milliseconds)
+    text = (COMPARISON / "comparison.md").read_text().splitlines()
+    lines = {line.split(" | ")[0]: line for line in reversed(text)}  # the first table comes last
+    assert [lines[f"| {name}"].count("(fp32 ") for name in ("good", "fair")] == [3, 0]
+    [result] = [each for each in collect_results(load_params(), None) if each.model == "good"]
+    assert (result.precision, result.megabytes, result.fp32_megabytes) == ("int8", (size + 2) / 1e6, size / 1e6)
+    assert all(time and time > 0 for time in (result.milliseconds, result.fp32_milliseconds))
 
 
 def test_figures_are_those_of_reports_and_bundles(answers: dict[str, np.ndarray]) -> None:

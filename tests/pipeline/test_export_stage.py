@@ -11,9 +11,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from emotion_detection import export
+from emotion_detection import export, quantisation
 from emotion_detection.artifacts import SHARDS, Report, bundle_dir, model_dir, read_record, report_dir
-from emotion_detection.bundle import EXPLAIN_FILE, GOLDEN_FILE, MODEL_FILE, Explanation, read_bundle
+from emotion_detection.bundle import EXPLAIN_FILE, GOLDEN_FILE, INT8_FILE, MODEL_FILE, Explanation, read_bundle
 from emotion_detection.data.shards import load_arrays
 from emotion_detection.errors import ArtifactError, BundleError, ExportError
 from emotion_detection.evaluation import evaluate
@@ -139,6 +139,47 @@ def test_the_mirror_image_is_judged_calibrated_and_served_but_not_explained(root
     np.testing.assert_allclose(found, probabilities, atol=1e-5)
     np.testing.assert_allclose(found, mirrored, atol=1e-6)
     assert bundle.explain_path.read_bytes() == explanation
+
+
+@pytest.mark.parametrize(
+    ("limits", "refused"), [("tolerance: 1.0, min_speedup: 0.0", None), ("min_speedup: 1000.0", "speed")]
+)
+def test_int8_is_in_the_bundle_or_the_reason_why_not(root, limits, refused):
+    (root / "params.yaml").write_text(PARAMS.replace("enabled: false", f"calibration_images: 30, {limits}"))
+    bundle = export_bundle(MODEL, load_params())
+    tried = bundle.info.quantisation
+    assert (tried.method, tried.refused) == ("static", refused)
+    arrays = load_arrays(SHARDS, "val")
+    answers = {
+        name: probabilities(bundle.directory / name, arrays.images)
+        for name in (MODEL_FILE, INT8_FILE)
+        if name in bundle.info.files
+    }
+    assert (answers[MODEL_FILE].argmax(axis=1) == arrays.labels).mean() == tried.fp32_accuracy
+    assert (INT8_FILE in answers) == bundle.info.has_int8 == (refused is None)
+    if refused is None:
+        assert (answers[INT8_FILE].argmax(axis=1) == arrays.labels).mean() == tried.int8_accuracy
+        path, _ = bundle.golden("int8")
+        golden = read_golden(path, bundle.info)
+        np.testing.assert_array_equal(golden.images, golden_faces(SIZE, 1))
+        np.testing.assert_array_equal(golden.probabilities, probabilities(bundle.graph_path("int8"), golden.images))
+    again = export_bundle(MODEL, load_params()).info
+    assert (again.files, again.digest()) == (bundle.info.files, bundle.info.digest())
+
+
+def test_a_graph_that_cannot_be_quantised_is_exported_without(root, monkeypatch, capsys):
+    (root / "params.yaml").write_text(PARAMS.replace("enabled: false", "enabled: true"))
+    monkeypatch.setattr(quantisation, "_quantise_static", no_such_operator)
+    assert export_bundle(MODEL, load_params()).info.quantisation is None
+    assert "warning: no int8: ONNX Runtime cannot quantise model.onnx: no such operator" in capsys.readouterr().err
+
+
+def no_such_operator(*_):
+    raise RuntimeError("no such operator")
+
+
+def probabilities(path, images):
+    return ort.InferenceSession(path).run(["probabilities"], {"image": images})[0]
 
 
 def test_repeating_changes_nothing():

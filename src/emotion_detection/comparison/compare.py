@@ -36,7 +36,7 @@ from emotion_detection.artifacts import (
     report_dir,
     write_record,
 )
-from emotion_detection.bundle import ModelBundle, read_bundle
+from emotion_detection.bundle import ModelBundle, Precision, read_bundle
 from emotion_detection.comparison import drawings
 from emotion_detection.comparison.agreement import Pair, disagreement, matrix, pairs, wrong_models
 from emotion_detection.comparison.flops import flops
@@ -142,16 +142,19 @@ def check_same_images(entries: Sequence[Entry]) -> None:
 
 def measure(entries: Sequence[Entry]) -> Comparison:
     """Put the figures together, and take the time of all models in turns."""
-    bundles = [entry.bundle for entry in entries]
-    single, batch = (milliseconds_in_turns(bundles, size) for size in BATCHES)
+    single, batch = (times_in_turns(entries, size) for size in BATCHES)
     models = {
         entry.name: ComparedModel(
             architecture=entry.bundle.info.architecture,
             parameters=entry.bundle.info.parameters,
             flops=flops(entry.bundle.model_path),
-            bytes=entry.bundle.model_path.stat().st_size,
-            milliseconds=one,
-            milliseconds_batch=many / BATCHES[1],
+            precision=entry.bundle.precision(),
+            bytes=entry.bundle.graph_path(entry.bundle.precision()).stat().st_size,
+            milliseconds=single[entry.name, entry.bundle.precision()],
+            milliseconds_batch=batch[entry.name, entry.bundle.precision()],
+            fp32_bytes=entry.bundle.model_path.stat().st_size,
+            fp32_milliseconds=single[entry.name, "fp32"],
+            fp32_milliseconds_batch=batch[entry.name, "fp32"],
             accuracy=entry.report.test.accuracy.value,
             accuracy_low=entry.report.test.accuracy.low,
             accuracy_high=entry.report.test.accuracy.high,
@@ -160,9 +163,16 @@ def measure(entries: Sequence[Entry]) -> Comparison:
             spoiled_accuracy=entry.report.robustness.mean.value if entry.report.robustness else None,
             by_corruption=entry.report.robustness.by_corruption() if entry.report.robustness else {},
         )
-        for entry, one, many in zip(entries, single, batch, strict=True)
+        for entry in entries
     }
     return Comparison(machine=machine(), images=len(entries[0].labels), models=models)
+
+
+def times_in_turns(entries: Sequence[Entry], batch: int) -> dict[tuple[str, Precision], float]:
+    """Milliseconds per face of every graph, by model and precision."""
+    graphs = [(entry, each) for entry in entries for each in sorted({entry.bundle.precision(), "fp32"})]
+    times = milliseconds_in_turns([(entry.bundle, each) for entry, each in graphs], batch)
+    return {(entry.name, each): time / batch for (entry, each), time in zip(graphs, times, strict=True)}
 
 
 def differing_faces(entries: Sequence[Entry]) -> list[drawings.Face]:

@@ -13,6 +13,7 @@ from pydantic import Field
 from rich.table import Table
 
 from emotion_detection.artifacts import COMPARISON, Record, read_record
+from emotion_detection.bundle import Precision
 
 METRICS_FILE = "metrics.json"
 BATCHES = (1, 32)
@@ -25,14 +26,20 @@ class ComparedModel(Record):
     parameters: int
     flops: int
     """For one face; a multiply-add is two."""
+    precision: Precision
+    """Of the graph that is served, as the sizes and times are."""
     bytes: int
-    """Size of model.onnx."""
+    """Size of that graph."""
     milliseconds: float
     """Per face at batch 1, ONNX Runtime, one thread: median of rounds in which all models took turns."""
     milliseconds_batch: float
     """Per face at batch 32, likewise."""
+    fp32_bytes: int
+    """Size of model.onnx; the same as `bytes` where there is no int8, and so with the times."""
+    fp32_milliseconds: float
+    fp32_milliseconds_batch: float
     accuracy: float
-    """On the test split, as all that follow."""
+    """Of the trained model, in fp32, on the test split, as all that follow."""
     accuracy_low: float
     accuracy_high: float
     macro_f1: float
@@ -69,6 +76,11 @@ class Column:
         return min(values) if self.better == "lower" else max(values)
 
 
+def beside(model: ComparedModel, served: str, fp32: str) -> str:
+    """A figure of the graph that is served, and in brackets that of fp32 where this is another one."""
+    return served if model.precision == "fp32" else f"{served} (fp32 {fp32})"
+
+
 COLUMNS = (
     Column(
         "accuracy",
@@ -80,9 +92,24 @@ COLUMNS = (
     Column("ECE", "ece", lambda model: f"{model.ece:.3f}", "lower"),
     Column("parameters", "parameters", lambda model: f"{model.parameters:,}", "lower"),
     Column("MFLOPs", "flops", lambda model: f"{model.flops / 1e6:,.1f}", "lower"),
-    Column("MB", "bytes", lambda model: f"{model.bytes / 1e6:,.2f}", "lower"),
-    Column("ms, batch 1", "milliseconds", lambda model: f"{model.milliseconds:.3g}", "lower"),
-    Column("ms, batch 32", "milliseconds_batch", lambda model: f"{model.milliseconds_batch:.3g}", "lower"),
+    Column(
+        "MB",
+        "bytes",
+        lambda model: beside(model, f"{model.bytes / 1e6:,.2f}", f"{model.fp32_bytes / 1e6:,.2f}"),
+        "lower",
+    ),
+    Column(
+        "ms, batch 1",
+        "milliseconds",
+        lambda model: beside(model, f"{model.milliseconds:.3g}", f"{model.fp32_milliseconds:.3g}"),
+        "lower",
+    ),
+    Column(
+        "ms, batch 32",
+        "milliseconds_batch",
+        lambda model: beside(model, f"{model.milliseconds_batch:.3g}", f"{model.fp32_milliseconds_batch:.3g}"),
+        "lower",
+    ),
 )
 TITLES = ("model", "architecture", *(column.title for column in COLUMNS))
 
