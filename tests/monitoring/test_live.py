@@ -1,0 +1,162 @@
+"""A real Prometheus with these rules, and the real server: what is measured there, NumPy says as well."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from emotion_detection.bundle import BUNDLE_FILE, BundleInfo
+from emotion_detection.reference import EDGES
+from emotion_detection.stats import jensen_shannon, population_stability_index
+from monitoring.stack import Addresses, Times, write_configs
+from tests.clone import free_port, wait_for
+from tests.monitoring.prometheus import RULES, need_prometheus
+from tests.monitoring.rule_tests import all_rules
+from tests.serving.processes import Server, running
+from tests.serving.tiny import LABELS, encode, some_reference, wait_until, write_bundle
+
+FACES = 330
+NOT_YET_SERVED = {"emotion_feedback_total"}
+"""The rules do without it."""
+
+pytestmark = pytest.mark.slow
+
+
+class Prometheus:
+    """One that runs."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def ask(self, path: str, **parameters: object) -> Any:
+        return httpx.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=20).raise_for_status().json()["data"]
+
+    def values(self, expression: str, at: float | None = None) -> dict[tuple[tuple[str, str], ...], float]:
+        """Of an instant: values by their labels, without name and job."""
+        found = self.ask("query", query=expression, **({} if at is None else {"time": at}))["result"]
+        return {
+            tuple(sorted((k, v) for k, v in one["metric"].items() if k not in ("__name__", "job"))): float(
+                one["value"][1]
+            )
+            for one in found
+        }
+
+
+@contextmanager
+def prometheus(directory: Path, server: str) -> Iterator[Prometheus]:
+    """Scrapes a server every second, and evaluates as often."""
+    need_prometheus()
+    rules = directory / "rules"
+    rules.mkdir(parents=True)
+    for path in RULES.glob("*.yml"):
+        (rules / path.name).write_text(re.sub(r"interval: \w+", "interval: 1s", path.read_text()))
+    address = f"127.0.0.1:{free_port()}"
+    write_configs(directory, Addresses(server=server, prometheus=address), Times(scrape="1s"), rules=rules)
+    command = ["prometheus", f"--config.file={directory / 'prometheus.yml'}", f"--web.listen-address={address}"]
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen([*command, f"--storage.tsdb.path={directory / 'data'}"], stdout=log, stderr=log)
+    try:
+        wait_for(f"http://{address}/-/ready")
+        yield Prometheus(f"http://{address}")
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Prometheus]]:
+    """A server that was asked for `FACES` faces, which Prometheus has seen."""
+    need_prometheus()
+    directory = tmp_path_factory.mktemp("watched")
+    bundle = write_bundle(directory / "bundle", seed=1, spread=9, reference=some_reference())
+    with (
+        running(directory, "--bundle", str(bundle.directory), EMOTION_FACE_MODEL="") as server,
+        prometheus(directory / "prometheus", server.url.removeprefix("http://")) as watching,
+    ):
+        wait_until(lambda: bool(watching.values("emotion_model_ready == 1")))
+        with ThreadPoolExecutor(4) as pool, httpx.Client(timeout=60) as client:
+
+            def ask(seed: int) -> None:
+                client.post(f"{server.url}/detect", files={"file": encode(seed)}).raise_for_status()
+
+            list(pool.map(ask, range(FACES)))
+        wait_until(lambda: bool(watching.values("job:emotion_input_drift:psi > 0")), seconds=60)
+        time.sleep(2)
+        yield server, watching
+
+
+def test_psi_and_jensen_shannon_are_those_of_numpy(watched: tuple[Server, Prometheus]) -> None:
+    server, prometheus = watched
+    info = BundleInfo.model_validate_json((server.log.parent / "bundle" / BUNDLE_FILE).read_bytes())
+    assert info.reference is not None
+    shares = [info.reference.predicted_shares()[emotion] for emotion in LABELS]
+    for name, statistic in (("psi", population_stability_index), ("jensen_shannon", jensen_shannon)):
+        for window in ("1h", "1d"):
+            counts, found = _class_counts(prometheus, name, window)
+            assert sum(counts) == pytest.approx(FACES, rel=0.1)  # increase() extrapolates
+            assert found > 0.01
+            assert abs(found - statistic(shares, counts)) < 1e-6
+    for feature in ("brightness", "contrast", "sharpness", "confidence"):
+        counts, found = _bin_counts(prometheus, feature)
+        assert len(counts) == len(EDGES[feature]) + 1
+        assert abs(found - population_stability_index(info.reference.histogram(feature).shares(), counts)) < 1e-6
+
+
+def _class_counts(prometheus: Prometheus, statistic: str, window: str) -> tuple[list[float], float]:
+    """What the rule saw, in the order of the labels, and what it made of it."""
+    at = next(iter(prometheus.values(f'timestamp(job:emotion_class_drift:{statistic}{{window="{window}"}})').values()))
+    [found] = prometheus.values(f'job:emotion_class_drift:{statistic}{{window="{window}"}}', at).values()
+    counts = prometheus.values(f'sum by (emotion) (job_class:emotion_predictions:increase{{window="{window}"}})', at)
+    return [counts[(("emotion", emotion),)] for emotion in LABELS], found
+
+
+def _bin_counts(prometheus: Prometheus, feature: str) -> tuple[list[float], float]:
+    chosen = f'{{feature="{feature}", window="1h"}}'
+    at = next(iter(prometheus.values(f"timestamp(job:emotion_input_drift:psi{chosen})").values()))
+    [found] = prometheus.values(f"job:emotion_input_drift:psi{chosen}", at).values()
+    counts = prometheus.values(f"sum by (above) (job_bin:emotion_drift:increase{chosen})", at)
+    return [count for _, count in sorted(counts.items(), key=lambda one: float(one[0][0][1]))], found
+
+
+def test_the_estimated_accuracy_is_that_of_the_confidences(watched: tuple[Server, Prometheus]) -> None:
+    server, prometheus = watched
+    sums = {
+        sample.name: sample.value
+        for family in parse_text(server.get("/metrics").text)
+        for sample in family.samples
+        if sample.name.startswith("emotion_prediction_confidence")
+    }
+    mean = sums["emotion_prediction_confidence_sum"] / sums["emotion_prediction_confidence_count"]
+    [estimated] = prometheus.values('job:emotion_accuracy:estimated{window="1h"}').values()
+    assert estimated == pytest.approx(mean + 0.8 - 0.78, abs=1e-3)
+
+
+def test_every_metric_that_a_rule_names_is_there(watched: tuple[Server, Prometheus]) -> None:
+    server, _ = watched
+    text = " ".join(rule["expr"] for rule in all_rules())
+    named = set(re.findall(r"(?<![\w:])emotion_\w+(?![\w:])", text)) - NOT_YET_SERVED
+    served = {sample.name for family in parse_text(server.get("/metrics").text) for sample in family.samples}
+    assert len(named) > 15
+    assert named - served == set()
+    recorded = {rule["record"] for rule in all_rules() if "record" in rule}
+    assert set(re.findall(r"[\w]+:[\w:]+", text)) - recorded == set()
+
+
+def test_every_rule_is_evaluated_without_an_error_and_drift_is_told(watched: tuple[Server, Prometheus]) -> None:
+    _, prometheus = watched
+    rules = [rule for group in prometheus.ask("rules")["groups"] for rule in group["rules"]]
+    assert len(rules) == len(all_rules())
+    assert {rule["name"]: rule["lastError"] for rule in rules if rule.get("lastError")} == {}
+    assert {rule["health"] for rule in rules} == {"ok"}
+    pending = {alert["labels"]["alertname"] for alert in prometheus.ask("alerts")["alerts"]}
+    assert {"EmotionInputDrift", "EmotionClassDrift"} <= pending
