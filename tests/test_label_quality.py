@@ -140,6 +140,8 @@ def test_the_report_is_for_people_and_programs(here: Path) -> None:
     printed = json.loads(Path("stdout.json").read_text())
     assert printed == json.loads((here / "labels.json").read_text())
     assert (printed["split"], printed["folds"], printed["epochs"], printed["images"]) == ("train", 2, 5, TRAIN)
+    assert printed["accuracy"] > 0.8
+    assert printed["doubted"] == scores["doubted"].sum() >= len(rows)
     assert printed["suspicious"] == len(rows) == sum(row["suspicious"] for row in printed["classes"].values())
     assert 0.05 < printed["estimated_errors"] < 0.2
     page = (here / "index.html").read_text()
@@ -156,9 +158,17 @@ def test_the_seed_decides_and_a_table_is_printed(here: Path) -> None:
     result = emotion(*RUN[:-1])
     assert first.read_bytes() == answers
     assert (here / "scores.parquet").read_bytes() == before
-    assert "suspicious: " in result.stdout
+    assert "estimated to be wrong: " in result.stdout
     assert "validation.suspicious.drop=[train]" in result.stdout
     assert not list(Path(".checkpoints/labels/toy").rglob("*.tfrecord"))
+
+
+def test_at_most_a_share_is_called_suspicious(here: Path) -> None:
+    assert emotion(*RUN, "--most", "0.02").exit_code == 0
+    few = pq.read_table(here / "scores.parquet").to_pandas()
+    assert few["suspicious"].sum() == 7
+    assert (few["suspicious"] == few["doubted"] & (few["doubted"].cumsum() <= 7)).all()
+    assert emotion(*RUN).exit_code == 0
 
 
 def test_a_trained_model_judges_what_it_has_not_seen(here: Path) -> None:

@@ -37,25 +37,28 @@ def labels(  # noqa: PLR0913, PLR0917  one for each option
     split: Annotated[Part, SPLIT_OPTION] = Part.train,
     folds: Annotated[int, FOLDS_OPTION] = 5,
     epochs: Annotated[int | None, EPOCHS_OPTION] = None,
+    most: Annotated[float, typer.Option(min=0, max=1, help="Share of the images that may be suspicious.")] = 0.1,
     shown: Annotated[int, typer.Option(min=0, max=400, help="Images in the picture.")] = 48,
     as_json: AsJson = False,
 ) -> None:
     """Find labels that are probably wrong, by a model that has not seen them."""
-    from emotion_detection.label_quality.report import judge_held_out, judge_training, labels_dir
+    from emotion_detection.label_quality.report import Limits, judge_held_out, judge_training, labels_dir
     from emotion_detection.params import load_params
 
-    params = load_params()
+    params, limits = load_params(), Limits(most, shown)
     with redirect_stdout(sys.stderr):  # the course of the trainings
         if split is Part.train:
-            found = judge_training(model, params, folds, epochs, shown)
+            found = judge_training(model, params, folds, epochs, limits)
         else:
-            found = judge_held_out(model, params, "val" if split is Part.val else "test", shown)
+            found = judge_held_out(model, params, "val" if split is Part.val else "test", limits)
     if as_json:
         print_json(found.model_dump())
         return
     rows = [_row(name, quality) for name, quality in found.classes.items()]
     print_table(f"Labels of {split}, by {model}", ("label", " images", " suspicious", "most often suggested"), rows)
-    print(f"suspicious: {found.suspicious} of {found.images}; estimated to be wrong: {found.estimated_errors:.1%}")
+    print(f"of {found.images:,} labels {found.accuracy:.1%} are the model's answer; it is confident of another one for")
+    print(f"{found.doubted:,}, of which the worst {found.suspicious:,} are suspicious")
+    print(f"estimated to be wrong: {found.estimated_errors:.1%}")
     directory = labels_dir(model, found.split)
     print(f"with pictures: {directory}/index.html")
     if split is Part.train:

@@ -1,7 +1,7 @@
 """Which labels of a split are suspicious: `emotion labels MODEL` writes reports/labels/MODEL/SPLIT/.
 
 scores.parquet      SCORES_SCHEMA, one row per image, most suspicious first
-suspicious.csv      path, sha256, label, suggested, score: those whose label the model is confident is another
+suspicious.csv      path, sha256, label, suggested, score: the worst of those for which it is confident of another label
 labels.json         LabelQuality
 index.html          the same for people, with pictures/*.png
 
@@ -12,6 +12,7 @@ them (`folds`), those of val and test by the trained model.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,20 @@ SCORES_SCHEMA = pa.schema(
         pa.field("suggested", pa.string(), nullable=False),  # what the model says in its place, or the label itself
         pa.field("score", pa.float32(), nullable=False),  # 1 - normalised margin: 0 sure of the label, 1 of another
         pa.field("self_confidence", pa.float32(), nullable=False),  # probability of the label
-        pa.field("suspicious", pa.bool_(), nullable=False),  # the model is confident of another class
+        pa.field("doubted", pa.bool_(), nullable=False),  # the model is confident of another class
+        pa.field("suspicious", pa.bool_(), nullable=False),  # and it is among the worst: stands in suspicious.csv
     ]
 )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is shown."""
+
+    most: float = 0.1
+    """Share of the images that may be called suspicious: a weak model doubts half of all labels."""
+    shown: int = 48
+    """Images drawn."""
 
 
 class ClassQuality(Record):
@@ -81,9 +93,14 @@ class LabelQuality(Record):
     temperature: float
     """Fitted to these labels: what probabilities are shares of."""
     images: int
+    accuracy: float
+    """Share of the labels that are the model's answer: how much its doubts are worth."""
+    doubted: int
+    """Images for which it is confident of another label."""
     suspicious: int
+    """The worst of them."""
     estimated_errors: float
-    """Share of wrong labels, from the estimated joint distribution of given and true ones."""
+    """Share of wrong labels, from the estimated joint distribution of given and true ones; too many by a weak one."""
     classes: dict[str, ClassQuality]
 
 
@@ -92,12 +109,11 @@ def labels_dir(name: str, split: Split) -> Path:
     return LABELS / name / split
 
 
-def judge_training(name: str, params: Params, folds: int, epochs: int | None, shown: int) -> LabelQuality:
+def judge_training(name: str, params: Params, folds: int, epochs: int | None, limits: Limits) -> LabelQuality:
     """Judge the labels of the training split by `folds` trainings, and write the report.
 
     Args:
         epochs: of each training; None for those of the model.
-        shown: images drawn.
 
     Raises:
         ParamsError, ArtifactError: as `folds.out_of_fold`.
@@ -105,10 +121,10 @@ def judge_training(name: str, params: Params, folds: int, epochs: int | None, sh
     params = shortened(params, name, epochs)
     logits = out_of_fold(name, params, SHARDS, folds)
     how = {"model": name, "split": "train", "folds": folds, "epochs": params.training_of(name).total_epochs}
-    return _write(logits, how, shown)
+    return _write(logits, how, limits)
 
 
-def judge_held_out(name: str, params: Params, split: Split, shown: int) -> LabelQuality:
+def judge_held_out(name: str, params: Params, split: Split, limits: Limits) -> LabelQuality:
     """Judge the labels of val or test by the trained model, and write the report.
 
     Raises:
@@ -121,38 +137,41 @@ def judge_held_out(name: str, params: Params, split: Split, shown: int) -> Label
         raise ArtifactError(f"{SHARDS}: split {split} has no images; see data.split and validation in params.yaml")
     logits = predict_logits(model, images, f"{name}: {split}")
     how = {"model": name, "split": split, "folds": 0, "epochs": params.training_of(name).total_epochs}
-    return _write(logits, how, shown)
+    return _write(logits, how, limits)
 
 
 def score(labels: Labels, names: tuple[str, ...], probabilities: Floats) -> pd.DataFrame:
-    """What is thought of each label: the columns of SCORES_SCHEMA but path and sha256, in the order of the images.
+    """What is thought of each label: columns label to doubted of SCORES_SCHEMA, in the order of the images.
 
     Args:
         labels: (N,), indices into `names`.
         probabilities: (N, K), of a model that has not seen these labels.
     """
     confident = cl.confident_classes(probabilities, cl.thresholds(labels, probabilities))
-    suspicious = (confident != cl.NONE) & (confident != labels)
-    suggested = np.where(suspicious, confident, probabilities.argmax(axis=1))
+    doubted = (confident != cl.NONE) & (confident != labels)
+    suggested = np.where(doubted, confident, probabilities.argmax(axis=1))
     return pd.DataFrame(
         {
             "label": np.take(names, labels),
             "suggested": np.take(names, suggested),
             "score": 1 - cl.normalised_margin(labels, probabilities),
             "self_confidence": cl.self_confidence(labels, probabilities),
-            "suspicious": suspicious,
+            "doubted": doubted,
         }
     )
 
 
-def _write(logits: NDArray[np.float32], how: Mapping[str, Any], shown: int) -> LabelQuality:
+def _write(logits: NDArray[np.float32], how: Mapping[str, Any], limits: Limits) -> LabelQuality:
     info, arrays = read_dataset_info(SHARDS), load_arrays(SHARDS, how["split"])
     temperature = stats.fit_temperature(logits, arrays.labels)
     probabilities = stats.softmax(logits / temperature)
     table = score(arrays.labels, info.labels, probabilities).assign(
         sha256=arrays.sha256, path=_paths(arrays, how["split"])
     )
-    quality = _summary(table, {**how, "temperature": temperature, "estimated_errors": _errors(arrays, probabilities)})
+    table["suspicious"] = _worst(table, limits.most)
+    accuracy = float((probabilities.argmax(axis=1) == arrays.labels).mean())
+    figures = {"temperature": temperature, "accuracy": accuracy, "estimated_errors": _errors(arrays, probabilities)}
+    quality = _summary(table, {**how, **figures})
     worst = table.sort_values("score", ascending=False, kind="stable")
     found = worst[worst["suspicious"]]
     directory = labels_dir(how["model"], how["split"])
@@ -161,11 +180,17 @@ def _write(logits: NDArray[np.float32], how: Mapping[str, Any], shown: int) -> L
         columns = ["path", "sha256", "label", "suggested", "score"]
         found[columns].to_csv(temporary / "suspicious.csv", index=False, float_format="%.6f", lineterminator="\n")
         write_record(temporary / "labels.json", quality)
-        pictures = [(arrays.images[row], found.loc[row]) for row in found.index[:shown]]
+        pictures = [(arrays.images[row], found.loc[row]) for row in found.index[: limits.shown]]
         (temporary / "pictures").mkdir()
         write_figures(temporary / "pictures", {"suspicious": partial(suspects, pictures)} if pictures else {})
         (temporary / "index.html").write_text(_page(quality, found, bool(pictures)), encoding="utf-8")
     return quality
+
+
+def _worst(table: pd.DataFrame, most: float) -> pd.Series:
+    """The doubted images with the highest scores, at most a share of all: bool."""
+    worst = table["score"][table["doubted"]].sort_values(ascending=False, kind="stable").index[: int(most * len(table))]
+    return pd.Series(table.index.isin(worst), index=table.index)
 
 
 def _paths(arrays: Arrays, split: str) -> list[str]:
@@ -194,7 +219,8 @@ def _summary(table: pd.DataFrame, about: Mapping[str, Any]) -> LabelQuality:
         )
         for label, rows in table.groupby("label")
     }
-    return LabelQuality(images=len(table), suspicious=int(table["suspicious"].sum()), classes=classes, **about)
+    found = {name: int(table[name].sum()) for name in ("doubted", "suspicious")}
+    return LabelQuality(images=len(table), classes=classes, **found, **about)
 
 
 def _page(quality: LabelQuality, found: pd.DataFrame, pictures: bool) -> str:
