@@ -1,4 +1,4 @@
-"""The same faces through Keras, through the exported graph and through HTTP give the same answer."""
+"""The same faces through Keras, through the exported graphs and through HTTP give the same answer."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def server(pipeline: Clone, model: str) -> Iterator[str]:
+@pytest.fixture(params=["fp32"])
+def server(pipeline: Clone, model: str, request: pytest.FixtureRequest) -> Iterator[str]:
     port = free_port()
-    environment = pipeline.environment(EMOTION_BUNDLE=f"bundles/{model}", EMOTION_PORT=str(port))
+    settings = {"EMOTION_BUNDLE": f"bundles/{model}", "EMOTION_PRECISION": request.param, "EMOTION_PORT": str(port)}
+    environment = pipeline.environment(**settings)
     process = subprocess.Popen([sys.executable, "-m", "serving"], cwd=pipeline.path, env=environment)
     try:
         wait_for(f"http://127.0.0.1:{port}/readyz")
@@ -55,13 +56,13 @@ np.save("{folder}/probabilities.npy", scaled / scaled.sum(1, keepdims=True))
     return np.load(folder / "probabilities.npy")
 
 
-def http_probabilities(url: str, faces: list[bytes], labels: tuple[str, ...]) -> np.ndarray:
+def http_probabilities(url: str, faces: list[bytes], labels: tuple[str, ...], at_once: int = 4) -> np.ndarray:
     def ask(client: httpx.Client, data: bytes) -> list[float]:
         answer = client.post(f"{url}/detect", files={"file": ("face.jpg", data, "image/jpeg")})
         assert answer.status_code == 200, answer.text
         return [answer.json()["probabilities"][label] for label in labels]
 
-    with httpx.Client() as client, ThreadPoolExecutor(4) as pool:
+    with httpx.Client() as client, ThreadPoolExecutor(at_once) as pool:
         return np.array(list(pool.map(lambda data: ask(client, data), faces)))
 
 
@@ -81,6 +82,23 @@ def test_keras_onnx_and_http_agree(pipeline: Clone, model: str, server: str, tmp
         difference = np.abs(answers[name] - answers["keras"]).max()
         assert difference <= 1e-4, (name, difference)
         assert (answers[name].argmax(1) == answers["keras"].argmax(1)).all(), name
+
+
+@pytest.mark.parametrize("server", ["auto"], indirect=True)
+def test_int8_and_http_agree(pipeline: Clone, model: str, server: str) -> None:
+    """Each face alone: what a dynamic graph answers depends on the faces beside it."""
+    import onnxruntime as ort
+
+    info = read_bundle(pipeline.path / "bundles" / model).info
+    faces = pq.read_table(pipeline.path / "data/dataset.parquet", columns=["image"])["image"].to_pylist()[:FACES]
+    images = np.stack([prepare(face, info.image_size, info.channels) for face in faces])
+    session = ort.InferenceSession(pipeline.path / "bundles" / model / "model.int8.onnx")
+    expected = np.concatenate([session.run(None, {"image": image[np.newaxis]})[0] for image in images])
+    found = http_probabilities(server, faces, info.labels, at_once=1)
+    assert httpx.get(f"{server}/model").json()["precision"] == "int8"
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    fp32 = ort.InferenceSession(pipeline.path / "bundles" / model / "model.onnx").run(None, {"image": images})[0]
+    assert np.abs(found - fp32).max() > 1e-5
 
 
 def test_the_shards_hold_what_the_server_would_see(pipeline: Clone, tmp_path: Path) -> None:
