@@ -113,7 +113,7 @@ def alertmanager(directory: Path, retrain: str, times: Times = HASTE) -> Iterato
 def fire(url: str, name: str, started: datetime | None = None, **labels: str) -> None:
     """Post an alert to Alertmanager, as Prometheus does."""
     alert = {
-        "labels": {"alertname": name, "instance": name, "action": "retrain"} | labels,
+        "labels": {"alertname": name, "job": name, "action": "retrain"} | labels,
         "annotations": {"summary": f"{name} drifts"},
         "startsAt": (started or datetime.now(UTC)).isoformat(),
     }

@@ -79,6 +79,14 @@ def test_one_dispatch_for_each_incident_whatever_github_says_first(manager: str,
     assert github.events[0]["client_payload"]["alerts"][0]["summary"] == "Up drifts"
 
 
+def test_a_server_that_is_down_is_no_reason_to_retrain(manager: str, hook: Webhook, github: GitHub) -> None:
+    fire(manager, "Down", job="shop", instance="shop:1", action="page", inhibits="drift")
+    fire(manager, "Drift", job="shop")
+    fire(manager, "Elsewhere")
+    wait_for_repeats(hook, "Elsewhere", github)
+    assert github.alerts("Drift") == 0
+
+
 def test_github_is_away_at_first_and_two_alertmanagers_tell_of_the_same(
     manager: str, hook: Webhook, github: GitHub, tmp_path: Path
 ) -> None:
