@@ -58,6 +58,11 @@ lock: $(UV) ## Compile requirements/*.in into hashed locks
 	    $$(case $$name in train|serve) echo -c requirements/dev.txt;; esac) \
 	    -o requirements/$$name.txt requirements/$$name.in || exit 1; \
 	done
+	cd benchmarks/serving/peers && for name in fastapi litserve bentoml mlflow; do \
+	  uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	    $$(case $$name in bentoml) ;; *) echo -c $(CURDIR)/requirements/serve.txt;; esac) \
+	    -o $$name.txt $$name.in || exit 1; \
+	done
 
 clean: ## Remove environments and caches; what DVC and MLflow keep stays
 	rm -rf $(VENV) $(SERVE_VENV) $(VENDOR) .mypy_cache .pytest_cache .ruff_cache .hypothesis

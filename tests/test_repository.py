@@ -47,9 +47,11 @@ def test_relative_imports_are_not_used() -> None:
         assert not re.search(r"^\s*from \.", file.read_text(), re.M), file
 
 
-@pytest.mark.parametrize("name", ["uv", "train", "serve", "dev"])
-def test_locks_pin_every_package_with_hashes_and_name_no_host(name: str) -> None:
-    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+@pytest.mark.parametrize(
+    "lock", tracked("requirements/*.txt", "benchmarks/serving/peers/*.txt"), ids=lambda lock: lock.name
+)
+def test_locks_pin_every_package_with_hashes_and_name_no_host(lock: Path) -> None:
+    text = lock.read_text()
     assert "://" not in text
     assert not re.search(r"^(-i|--(extra-)?index-url|--find-links)", text, re.M)
     packages = re.findall(r"^[A-Za-z0-9][^\s=]*==", text, re.M)

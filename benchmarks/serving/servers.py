@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,9 @@ class Server:
     url: str
     ready_seconds: float
     """From its start."""
+    route: str = "/detect"
+    """Where images are posted to."""
+    content_type: str = f"multipart/form-data; boundary={BOUNDARY}"
 
     def post(self, image: bytes, query: str = "") -> dict[str, float]:
         """Probabilities by label."""
@@ -61,9 +64,17 @@ class Server:
         return dict(answer.json()["probabilities"])
 
     def cpu_seconds(self) -> float:
-        """User and system time so far."""
-        times = self.process.cpu_times()
-        return float(times.user + times.system)
+        """User and system time so far, of the server and all its processes."""
+        times = [process.cpu_times() for process in self.processes()]
+        return float(sum(one.user + one.system for one in times))
+
+    def processes(self) -> list[psutil.Process]:
+        """The server's own, and those that it started."""
+        return [self.process, *self.process.children(recursive=True)]
+
+    def megabytes(self) -> float:
+        """Memory now, of all its processes, what they share counted once (PSS)."""
+        return float(sum(process.memory_full_info().pss for process in self.processes()) / 2**20)
 
     def peak_megabytes(self) -> float:
         """Largest resident size so far."""
@@ -77,11 +88,11 @@ class Server:
             pause_ms: of each connection between two requests; none: as fast as it goes.
             query: of the URL, with its question mark.
         """
-        variables = {"BODY": str(form), "CONTENT_TYPE": f"multipart/form-data; boundary={BOUNDARY}"}
+        variables = {"BODY": str(form), "CONTENT_TYPE": self.content_type}
         variables["PAUSE_MS"] = str(pause_ms)
         threads = "2" if pause_ms else "1"
         command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s"]
-        command += ["-s", str(Path(__file__).with_name("post.lua")), f"{self.url}/detect{query}"]
+        command += ["-s", str(Path(__file__).with_name("post.lua")), f"{self.url}{self.route}{query}"]
         before = self.cpu_seconds()
         output = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True).stdout
         spent = self.cpu_seconds() - before
@@ -117,7 +128,9 @@ def plain(bundle: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def running(*arguments: str, ready: str = "/readyz", variables: Mapping[str, str] | None = None) -> Iterator[Server]:
+def running(
+    *arguments: str, ready: str = "/readyz", variables: Mapping[str, str] | None = None, python: str = sys.executable
+) -> Iterator[Server]:
     """`python ARGUMENTS PORT` with these variables besides our own, once it answers to the path `ready`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -126,15 +139,30 @@ def running(*arguments: str, ready: str = "/readyz", variables: Mapping[str, str
     environment |= {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"} | dict(variables or {})
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, *arguments, str(port)], env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        [python, *arguments, str(port)], env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
     try:
         url = f"http://127.0.0.1:{port}"
         _wait(url + ready, process)
         yield Server(psutil.Process(process.pid), url, time.perf_counter() - start)
     finally:
-        process.terminate()
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Of some servers the processes survive the first of them."""
+    children: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        children = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    try:
+        process.wait(timeout=40)
+    except subprocess.TimeoutExpired:
+        process.kill()
         process.wait()
+    for child in children:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
