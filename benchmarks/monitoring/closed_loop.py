@@ -32,11 +32,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from emotion_detection.data.sources.synthetic import SyntheticSource
-from emotion_detection.params import SplitParams, SyntheticParams, load_params
-from emotion_detection.replay import SCENARIOS, Phase, change_face, drawn_faces, phases, read_pool
+from benchmarks.monitoring.project import Project, add_faces, dark_faces, small_project
+from emotion_detection.params import load_params
+from emotion_detection.replay import Phase, drawn_faces, phases, read_pool
 from emotion_detection.sending import Tally, send
-from tests.clone import ROOT, clone_of_this_checkout, free_port
+from tests.clone import ROOT, free_port
 from tests.serving.processes import running
 
 Found = TypeVar("Found")
@@ -46,16 +46,6 @@ WINDOW = 20
 PATIENCE = 900.0
 AFTER = 5.0
 """Seconds for which faces are still sent when the new version has answered."""
-
-
-@dataclass(frozen=True)
-class Project:
-    """What is watched, and how it is retrained."""
-
-    directory: Path
-    """Root of a project with a champion in its own registry."""
-    command: str
-    """Retrains and promotes; runs in `directory`."""
 
 
 @dataclass
@@ -193,33 +183,6 @@ def wait_until(look: Callable[[], Found], seconds: float, what: str) -> Found:
             raise RuntimeError(f"{what} did not come within {seconds:.0f} s")
         time.sleep(0.05)
     return found
-
-
-def small_project(folder: Path, faces: int) -> Project:
-    """A clone with a directory of drawn faces, trained and promoted once."""
-    clone = clone_of_this_checkout(folder / "clone")
-    samples = SyntheticSource(SyntheticParams(count=faces), SplitParams(), seed=0)
-    add_faces(folder / "faces", ((sample.path, sample.data) for sample in samples))
-    models = {"vit": None, "lenet": {"architecture": "lenet", "training": {"epochs": 8}}}
-    clone.set_params(data={"source": str(folder / "faces")}, models=models)
-    clone.set_params(gate={"min_accuracy": 0.3})
-    clone.run("emotion", "run")
-    return Project(clone.path, f"env PYTHONPATH={clone.path / 'src'} emotion run")
-
-
-def add_faces(folder: Path, faces: Iterator[tuple[str, bytes]]) -> None:
-    """Write image files under the paths <split>/<class>/<name>."""
-    for name, data in faces:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-
-
-def dark_faces(count: int) -> Iterator[tuple[str, bytes]]:
-    """Labelled faces as they are when the light is out, by path."""
-    samples = SyntheticSource(SyntheticParams(count=count), SplitParams(), seed=1)
-    for number, sample in enumerate(samples):
-        changed = change_face(sample.data, SCENARIOS["dark-room"].steps, 1, number)
-        yield sample.path.replace(".jpg", "-dark.png"), changed
 
 
 def main(

@@ -164,7 +164,8 @@ def _understood(body: bytes) -> Notification:
         return Notification.model_validate_json(body)
     except ValidationError as error:
         found = [f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}"[:300] for item in error.errors()[:5]]
-        raise Rejected(422, "invalid", "no notification of Alertmanager, version 4: " + "; ".join(found)) from None
+        said = " ".join("; ".join(found).split())  # a name in it may hold line ends, which do not belong into a log
+        raise Rejected(422, "invalid", f"no notification of Alertmanager, version 4: {said}") from None
 
 
 def _answer(outcome: Outcome) -> Response:

@@ -65,8 +65,8 @@ class Command:
         with self._lock_file.open("a+") as lock, log.open("wb") as output:
             if not _locked(lock):
                 raise TargetError("busy", f"a command runs already, see {self._folder / 'logs'}", self._repair)
+            lock.truncate(0)  # nobody takes this one for the last one, whatever happens now
             process = self._start(order, lock, output)
-            lock.truncate(0)
             lock.write(f"{order.incident} {process.pid}")
         self._watch(self._wait, process, order.incident, log)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.monitoring.closed_loop import Project, hasten, run_loop
+from benchmarks.monitoring.closed_loop import hasten, run_loop
+from benchmarks.monitoring.project import Project
 from emotion_detection.preprocess import encode_png
 from emotion_detection.replay import phases
 from tests.test_cli import succeed
