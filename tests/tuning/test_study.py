@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -150,6 +152,28 @@ def test_processes_that_start_together_and_are_killed_finish_every_combination_o
     numbers = [trial.number for trial in watched.get_trials(deepcopy=False)]
     assert sorted(set(numbers)) == sorted(numbers)
     opened.engine.dispose()
+
+
+def open_at(url: str, moment: float, errors: SimpleQueue[str]) -> None:
+    while time.time() < moment:
+        pass
+    try:
+        open_storage(url)
+    except TuningError as error:
+        errors.put(str(error))
+    else:
+        errors.put("")
+
+
+def test_processes_that_make_the_database_at_the_same_moment_all_have_it(url: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    errors, moment = context.SimpleQueue(), time.time() + 4
+    processes = [context.Process(target=open_at, args=(url, moment, errors)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    assert [errors.get() for _ in processes] == [""] * 3
+    for process in processes:
+        process.join()
 
 
 def test_values_of_a_trial_that_died_are_tried_again_and_by_one_only(study: Study) -> None:

@@ -105,7 +105,9 @@ class Objective:
 
     def _tell(self, trial: Trial, values: Values, result: str, seconds: float, value: float | None) -> None:
         finished = trials(self.study, FINISHED)
-        reached = {one.number: one.value for one in finished if one.state == TrialState.COMPLETE and one.value}
+        reached = {
+            one.number: one.value for one in finished if one.state == TrialState.COMPLETE and one.value is not None
+        }
         if value is not None:
             reached[trial.number] = value
         best = ""

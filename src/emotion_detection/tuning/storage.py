@@ -60,10 +60,10 @@ def _connected(url: str, attempts: int) -> RDBStorage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             return RDBStorage(url, options, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
-    except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError) as error:
-        if attempts == 1 or "exist" not in str(error):
+    except (sqlalchemy.exc.DBAPIError, StorageInternalError, RuntimeError):
+        if attempts == 1:
             raise
-    time.sleep(0.5)  # another process makes the tables at this moment
+    time.sleep(0.3)  # two processes may have made the tables at the same moment, and one of them failed
     return _connected(url, attempts - 1)
 
 
