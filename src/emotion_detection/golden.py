@@ -23,8 +23,9 @@ from emotion_detection.errors import BundleError, GoldenMismatch
 
 TOLERANCE = 1e-3
 """Largest difference of any probability between two machines; instruction sets round differently."""
-INT8_TOLERANCE = 3e-2
-"""The same for int8: where two machines round an activation to neighbouring steps, the answers differ by more."""
+INT8_TOLERANCE = 1e-2
+"""The same for int8. Its sums are exact everywhere, but a machine may round an activation to the neighbouring step:
+between x86 and WebAssembly that moved one of a hundred faces by 2.6e-3, and the others by 1e-7."""
 
 
 @dataclass(frozen=True)
