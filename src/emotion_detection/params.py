@@ -321,7 +321,7 @@ class GateParams(Section):
     min_accuracy: Share = 0.5
     min_recall: Share = 0.2
     """Floor for every class."""
-    min_slice_accuracy: Share = 0.4
+    min_slice_accuracy: Share = 0.3
     """Floor for the thirds of the test images by brightness, contrast and sharpness, where they have 30; 0: none."""
     min_corrupted_accuracy: Share = 0.25
     """Floor for the mean accuracy on `evaluation.robustness_images` spoiled test images; 0: none."""
