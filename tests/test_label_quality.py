@@ -29,11 +29,11 @@ from emotion_detection.artifacts import (
 from emotion_detection.cli import app
 from emotion_detection.data.fingerprint import update_file_fingerprint
 from emotion_detection.data.sharding import write_shards
-from emotion_detection.data.shards import load_arrays
+from emotion_detection.data.shards import load_arrays, verify_shards
 from emotion_detection.data.suspicion import mark
 from emotion_detection.errors import ParamsError, SourceError
 from emotion_detection.label_quality import confident as cl
-from emotion_detection.label_quality.folds import assign
+from emotion_detection.label_quality.folds import assign, write_fold
 from emotion_detection.params import load_params, parse_params
 from emotion_detection.preprocess import encode_png
 from emotion_detection.training import Trainer
@@ -194,8 +194,24 @@ def test_what_cannot_be_done_is_said(here: Path, words: tuple[str, ...], message
     assert message in result.output
 
 
-def test_suspicious_images_are_left_out_of_train_alone(here: Path) -> None:
-    file = here / "suspicious.csv"
+def test_a_fold_is_judged_by_a_training_that_has_not_seen_it(here: Path, tmp_path: Path) -> None:
+    assert here.exists()
+    whole, held_out = load_arrays(SHARDS, "train"), np.arange(TRAIN) % 3 == 1
+    write_fold(SHARDS, held_out, tmp_path / "fold")
+    train, val = (load_arrays(tmp_path / "fold", split) for split in ("train", "val"))  # type: ignore[arg-type]
+    for part, chosen in ((train, ~held_out), (val, held_out)):
+        assert part.sha256 == list(np.array(whole.sha256)[chosen])
+        np.testing.assert_array_equal(part.images, whole.images[chosen])
+    info = verify_shards(tmp_path / "fold")
+    assert list(info.counts["val"].values()) == np.bincount(whole.labels[held_out]).tolist()
+    assert sum(info.reference_shares.values()) == pytest.approx(1)
+
+
+def test_suspicious_images_are_left_out_of_train_alone(
+    judged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shutil.copytree(judged, tmp_path / "copy"))
+    file = Path("reports/labels/toy/train/suspicious.csv")
     suspicious = f"validation: {{suspicious: {{drop: [train], file: {file}}}}}\n"
     with_val = pq.read_table(DATASET, columns=["path", "sha256", "split"]).to_pandas().query("split == 'val'")
     file.write_text(file.read_text() + f"val/x.png,{with_val['sha256'].iloc[0]},sad,happy,0.9\n")

@@ -107,8 +107,7 @@ class VotedSource:
             )
 
     def _check_share(self, without: list[str]) -> None:
-        images = len(self)
-        found = images - len(without)
+        images, found = len(self), len(self) - len(without)
         if 2 * found >= images:
             return
         keys = "; ".join(f"{key} such as {next(iter(values), 'none')}" for key, values in self._votes.by_key.items())
@@ -219,9 +218,8 @@ def _check_unique(values: pd.Series, path: Path) -> None:
     twice = values[values.duplicated() & (values != "")]
     if len(twice):
         first = int(np.flatnonzero(values == twice.iloc[0])[0])
-        raise SourceError(
-            f"{path}: rows {first + 2} and {twice.index[0] + 2} both have the path {twice.iloc[0]}; keep one of them"
-        )
+        rows = f"rows {first + 2} and {twice.index[0] + 2}"
+        raise SourceError(f"{path}: {rows} both have the path {twice.iloc[0]}; keep one of them")
 
 
 def _ferplus_names(table: pd.DataFrame, counts: Counts, path: Path) -> dict[str, Counts]:
