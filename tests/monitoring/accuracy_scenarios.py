@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tests.monitoring.rule_tests import Scenario, rising, series, turning
+from tests.monitoring.rule_tests import Scenario, restarting, rising, series, turning
 from tests.monitoring.scenarios import DAY, HOUR, STEP, STEPS
 
 
@@ -24,8 +24,11 @@ def accuracy() -> Scenario:
     ) -> None:
         labels = {"job": name, "model_version": version, "instance": instance}
         sums = turning(faces * confidence[0], faces * confidence[-1], DAY, STEPS)
+        counts = rising(faces, STEPS)
+        if name == "restarted":
+            sums, counts = (restarting(rate, 74, STEPS) for rate in (faces * confidence[0], faces))
         test.series.append(series("emotion_prediction_confidence_sum", sums, **labels))
-        test.series.append(series("emotion_prediction_confidence_count", rising(faces, STEPS), **labels))
+        test.series.append(series("emotion_prediction_confidence_count", counts, **labels))
         for figure, value in zip(("accuracy", "confidence"), reference, strict=True):
             test.series.append(series(f"emotion_reference_{figure}", f"{value}x{STEPS}", **labels))
 
@@ -41,6 +44,10 @@ def accuracy() -> Scenario:
     job("enough", [0.75], faces=100)
     job("too few", [0.75], faces=99)
     job("too thin", [0.75], faces=4)
+    job("restarted", [0.75])
+    for instance in ("a", "b"):
+        job("shared", [0.75], faces=50, instance=instance)
+        job("thinly shared", [0.75], faces=3, instance=instance)
     job("gone", [0.5], reference=(0, 0))
     turned = (0.75 * (DAY - HOUR) + 0.5 * HOUR) / DAY
     back = (0.5 * (DAY - HOUR) + 0.75 * HOUR) / DAY
@@ -49,6 +56,7 @@ def accuracy() -> Scenario:
         ("thin", "1"): (None, 0.5), ("turned", "1"): (0.5, turned), ("turned back", "1"): (0.75, back),
         ("a little less", "1"): (0.71, 0.71),
         ("less", "1"): (0.69, 0.69), ("enough", "1"): (0.75, 0.75), ("too few", "1"): (None, 0.75),
+        ("restarted", "1"): (0.75, 0.75), ("shared", "1"): (0.75, 0.75), ("thinly shared", "1"): (None, 0.75),
     }  # fmt: skip
     found = [
         ({"job": name, "model_version": version, "window": window}, mean + 0.05)
@@ -57,6 +65,8 @@ def accuracy() -> Scenario:
         if mean is not None
     ]
     test.values("25h", "job:emotion_accuracy:estimated", found)
+    enough = 'group by (window) (job:emotion_accuracy:estimated{job="enough"})'  # of exactly 300 faces
+    test.values("1h", enough, [({"window": "1h"}, 1), ({"window": "1d"}, 1)])
     test.fires("20m", "EmotionEstimatedAccuracyLow")
     test.fires(
         "40m",
@@ -94,7 +104,7 @@ def feedback() -> Scenario:
         for (predicted, actual), rate in rates.items():
             if rate or turn:
                 after = later[predicted == actual] if later else rate
-                values = turning(rate, after, 84, steps)
+                values = turning(rate, after, 84, steps) if name != "right" else restarting(rate, 90, steps)
                 test.series.append(
                     series("emotion_feedback_total", values, predicted=predicted, actual=actual, **labels)
                 )
@@ -125,6 +135,8 @@ def feedback() -> Scenario:
                 low += [labels] if counts[0] / total < 0.8 - 3 * math.sqrt(0.16 / total) else []
     test.values("192h", "job:emotion_accuracy:live", live)
     test.fires("192h", "EmotionLiveAccuracyLow", *low)
+    enough = 'group by (window) (job:emotion_accuracy:live{job="always wrong"})'  # of exactly 50 answers
+    test.values("20h", enough, [({"window": "1d"}, 1), ({"window": "7d"}, 1)])
     test.fires("10h", "EmotionLiveAccuracyLow")
     test.fires(
         "12h", "EmotionLiveAccuracyLow", *[{"job": "wrong", "model_version": "1", "window": w} for w in ("1d", "7d")]

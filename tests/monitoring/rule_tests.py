@@ -26,6 +26,11 @@ def rising(per_step: float, steps: int, start: float = 0) -> str:
     return f"{start:g}+{per_step:g}x{steps}"
 
 
+def restarting(per_step: float, restart: int, steps: int) -> str:
+    """A counter that starts again from 0 just after a step, and has counted one step's worth at the next."""
+    return f"{rising(per_step, restart)} {rising(per_step, steps - restart - 1, per_step)}"
+
+
 def turning(before: float, after: float, turn: int, steps: int) -> str:
     """A counter that rises by `before` for `turn` steps, and by `after` from then on."""
     return f"{rising(before, turn)} {rising(after, steps - turn - 1, turn * before + after)}"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emotion_detection.stats import jensen_shannon, population_stability_index
-from tests.monitoring.rule_tests import Labels, Scenario, rising, series, turning
+from tests.monitoring.rule_tests import Labels, Scenario, restarting, rising, series, turning
 
 STEP = "20m"
 HOUR, DAY = 3, 72
@@ -49,10 +49,10 @@ def class_drift() -> Scenario:
                 test.series.append(series("emotion_predictions_total", counter, emotion=emotion, **labels))
 
     job("moved", [rising(rate / 2, STEPS) for rate in MOVED])
-    half = [f"{rising(rate / 2, 70)} {rising(rate / 2, STEPS - 71, rate / 2)}" for rate in MOVED]
-    job("moved", half, instance="b")  # and restarts
+    job("moved", [restarting(rate / 2, 74, STEPS) for rate in MOVED], instance="b")
     job("steady", [rising(rate, STEPS) for rate in STEADY])
     job("steady", [rising(rate, STEPS) for rate in MOVED], version="2")
+    job("steady", [rising(rate / 200, STEPS) for rate in MOVED], version="3")
     job("thin", [rising(rate / 20, STEPS) for rate in MOVED])
     job("turned", [turning(*rates, DAY, STEPS) for rates in zip(STEADY, MOVED, strict=True)])
     job("turned back", [turning(*rates, DAY, STEPS) for rates in zip(MOVED, STEADY, strict=True)])

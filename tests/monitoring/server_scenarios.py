@@ -106,7 +106,7 @@ def server() -> Scenario:
     queues = {
         "well": 100,
         "full": 150,
-        "peak": f"100x30 256x2 100x{steps}",
+        "peak": f"100x30 256x1 100x{steps}",
         "up and down": " ".join(["256", "60"] * 35),
     }
     for instance, length in queues.items():
@@ -122,6 +122,7 @@ def server() -> Scenario:
         state("emotion_stage_duration_seconds_sum", instance, rising(60, steps), stage="faces")
         for stage in ("decode", "inference"):
             state("emotion_stage_duration_seconds_sum", instance, busy, stage=stage)
+    test.series.append(series("emotion_worker_threads", f"9x{steps}", job="another", instance="well"))
     for instance, ready, registry in (
         ("well", 1, 1),
         ("no model", 0, 1),
@@ -130,7 +131,7 @@ def server() -> Scenario:
     ):
         state("emotion_model_ready", instance, ready)
         state("emotion_registry_up", instance, registry)
-    for instance, refused in (("well", 0), ("refuses", f"0x20 0+1x5 5x{steps}")):
+    for instance, refused in (("well", 0), ("refuses", f"0x20 1 0x{steps}")):
         state("emotion_registry_polls_total", instance, refused, result="refused")
         state("emotion_registry_polls_total", instance, rising(1, steps), result="unchanged")
     for instance, polled in (("well", rising(60, steps)), ("stopped", f"60+60x20 1200x{steps}"), ("directory", 0)):
@@ -141,7 +142,7 @@ def server() -> Scenario:
         ("EmotionQueueFills", "full", "4m", "5m"),
         ("EmotionWorkersBusy", "busy", "19m", "20m"),
         ("EmotionModelNotReady", "no model", "2m", "3m"),
-        ("EmotionModelRefused", "refuses", "22m", "23m"),
+        ("EmotionModelRefused", "refuses", "21m", "22m"),
         ("EmotionRegistryUnreachable", "alone", "9m", "10m"),
         ("EmotionRegistryNotPolled", "stopped", "36m", "37m"),
     ):
@@ -149,7 +150,7 @@ def server() -> Scenario:
         names = ["full", "up and down"] if instance == "full" else [instance]
         test.fires(after, alert, *[{"instance": name} for name in names])
     test.fires("22m", "EmotionInstanceDown", {"instance": "down"})
-    test.fires("39m", "EmotionQueueFills", {"instance": "full"}, {"instance": "up and down"})
+    test.fires("36m", "EmotionQueueFills", {"instance": "full"}, {"instance": "up and down"})
     test.fires("58m", "EmotionWorkersBusy", {"instance": "busy"})
     test.fires("59m", "EmotionWorkersBusy", {"instance": "busy"}, {"instance": "later"})
     test.fires("45m", "EmotionModelRefused")

@@ -27,6 +27,8 @@ EQUIVALENT = {
     "time() - (emotion_model_created_timestamp_seconds > 1) > 90 * 86400",
 }
 """Changes that change nothing."""
+COARSE = {"EmotionLiveAccuracyLow", "EmotionModelOld"}
+"""Told in steps of hours and days: how many minutes they wait is not seen."""
 _TOKEN = re.compile(
     r"""(?P<string>"[^"]*")|(?P<window>\[\d+[smhd]\])|(?P<number>(?<![\w.:])\d+(\.\d+)?(?![\w.]))"""
     r"""|(?P<operator>==|!=|>=|<=|=~|!~|[-+*/^<>])|(?P<word>[a-zA-Z_:][\w:]*)"""
@@ -103,7 +105,7 @@ def mutants_of(file: str) -> Iterator[Mutant]:
                 yield Mutant(file, number, "expr", expression)
         if "for" in rule:
             yield Mutant(file, number, "for", "0s")
-            yield Mutant(file, number, "for", f"{4 * int(rule['for'][:-1])}m")
+            yield Mutant(file, number, "for", "30d" if rule["alert"] in COARSE else f"{4 * int(rule['for'][:-1])}m")
         if "window" in rule.get("labels", {}):
             others: dict[str, Any] = rule["labels"] | {"window": "3h"}
             yield Mutant(file, number, "labels", others)

@@ -18,8 +18,10 @@ from emotion_detection.data.shards import load_arrays
 from emotion_detection.errors import ArtifactError, BundleError, ExportError
 from emotion_detection.evaluation import evaluate
 from emotion_detection.export import export_bundle, golden_faces
+from emotion_detection.face_quality import measure
 from emotion_detection.golden import read_golden
 from emotion_detection.params import load_params
+from emotion_detection.reference import entropy_bits, histogram
 from emotion_detection.stats import expected_calibration_error, fit_temperature, softmax
 from tests.workspace import COUNTS, LABELS, MODEL, PARAMS, SIZE, workspace
 
@@ -95,6 +97,25 @@ def test_bundle_says_where_it_comes_from_and_how_good_it_is():
     assert len(info.lineage.data_hash) == 64
     assert set(info.files) == {MODEL_FILE, EXPLAIN_FILE, GOLDEN_FILE}
     assert info.explanation == Explanation(method="grad_cam", layer="conv2d")
+
+
+def test_bundle_says_what_drift_is_measured_against():
+    from emotion_detection.models import load_model
+
+    bundle = export_bundle(MODEL, load_params())
+    reference, faces, val = bundle.info.reference, load_arrays(SHARDS, "train").images, load_arrays(SHARDS, "val")
+    qualities = [measure(face, SIZE) for face in faces]
+    for feature in ("brightness", "contrast", "sharpness"):
+        values = [getattr(quality, feature) for quality in qualities]
+        assert reference.histogram(feature) == histogram(feature, values)
+    logits = load_model("lenet", model_dir(MODEL) / "model.keras").predict(val.images, verbose=0)
+    probabilities, predicted = softmax(logits / bundle.info.temperature), logits.argmax(axis=1)
+    assert reference.confidence == histogram("confidence", probabilities.max(axis=1))
+    assert reference.entropy == histogram("entropy", entropy_bits(probabilities))
+    assert tuple(reference.predicted.values()) == tuple(np.bincount(predicted, minlength=len(LABELS)))
+    assert tuple(reference.predicted) == LABELS
+    assert reference.accuracy == pytest.approx(bundle.info.metrics["val_accuracy"])
+    assert reference.mean_confidence == pytest.approx(probabilities.max(axis=1).mean(), abs=1e-5)
 
 
 def test_golden_faces_are_drawn_and_answered_by_keras():
