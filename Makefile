@@ -17,7 +17,7 @@ PARAMS = $(foreach word,$(filter seed=% data.% validation.% training.% models.% 
 preset ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run zoo test check serve web monitor ui lock setup clean
+.PHONY: help run zoo test check serve web prometheus monitor ui lock setup clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,7 +28,7 @@ run: $(VENV)/.train ## Retrain what changed, promote the best model through the 
 zoo: $(VENV)/.train ## Train every architecture at small size and compare them; promotes nothing
 	emotion run --preset zoo --no-promote $(PARAMS)
 
-test: check $(SERVE_VENV)/.serve web ## Static checks, then every test
+test: check $(SERVE_VENV)/.serve web prometheus ## Static checks, then every test
 	@command -v chromium >/dev/null || apt-get install -y chromium || echo 'no chromium: the page is not tested' >&2
 	pytest -n 2 --dist loadgroup $(TESTS)
 
@@ -40,10 +40,13 @@ check: $(VENV)/.dev ## Static checks only: format, lint, types, locks
 serve: $(SERVE_VENV)/.serve web ## Serve the champion at http://127.0.0.1:8000
 	PYTHONPATH=src $(SERVE_VENV)/bin/python -m serving
 
-monitor: $(SERVE_VENV)/.serve ## Prometheus, Alertmanager and the retrain webhook beside `make serve`; Ctrl-C ends them
-	@{ command -v prometheus && { command -v prometheus-alertmanager || command -v alertmanager; }; } >/dev/null || \
-	  apt-get install -y --no-install-recommends prometheus prometheus-alertmanager || true # what is missing is told next
+monitor: $(SERVE_VENV)/.serve prometheus ## Prometheus, Alertmanager and the retrain webhook beside `make serve`; Ctrl-C ends them
 	PYTHONPATH=src $(SERVE_VENV)/bin/python -m monitoring.local $(MONITOR)
+
+prometheus:
+	@{ command -v prometheus && { command -v prometheus-alertmanager || command -v alertmanager; }; } >/dev/null || \
+	  apt-get install -y --no-install-recommends prometheus prometheus-alertmanager || \
+	  echo 'Prometheus or Alertmanager is missing: what watches the server can neither run nor be tested' >&2
 
 web: $(VENDOR)/.web ## What browsers run: ONNX Runtime for the page's switch "On this device", Swagger UI for /docs; takes npm
 

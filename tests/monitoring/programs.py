@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring.stack import TOKEN_FILE, Addresses, Times, find_program, write_configs
@@ -74,6 +76,13 @@ class Webhook:
         return (self.directory / "state/audit.jsonl").read_text()
 
 
+def need_alertmanager() -> None:
+    """Skip the test where there is no Alertmanager."""
+    names = ("prometheus-alertmanager", "alertmanager")
+    if not any(map(shutil.which, names)) or shutil.which("amtool") is None:
+        pytest.skip("no Alertmanager: `apt-get install prometheus-alertmanager`")
+
+
 @contextmanager
 def webhook(directory: Path, python: str = sys.executable, **options: object) -> Iterator[Webhook]:
     """Run the webhook until the block ends, with these RETRAIN_* settings."""
@@ -93,6 +102,7 @@ def alertmanager(directory: Path, retrain: str, times: Times = HASTE) -> Iterato
     Args:
         retrain: URL of the webhook.
     """
+    need_alertmanager()
     addresses = Addresses(alertmanager=f"127.0.0.1:{free_port()}", retrain=retrain.removeprefix("http://"))
     directory.mkdir()
     (directory / TOKEN_FILE).write_text(SECRET)

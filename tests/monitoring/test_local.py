@@ -17,7 +17,8 @@ import yaml
 
 from monitoring.stack import TOKEN_FILE, Addresses, Times, write_configs
 from tests.clone import ROOT, free_port
-from tests.monitoring.programs import environment, fire
+from tests.monitoring.programs import environment, fire, need_alertmanager
+from tests.monitoring.prometheus import need_prometheus
 from tests.serving.processes import running
 from tests.serving.tiny import wait_until, write_bundle
 
@@ -26,6 +27,12 @@ PROMETHEUS, ALERTMANAGER = (
     ROOT / "monitoring/alertmanager/alertmanager.yml",
 )
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("retrain")]
+
+
+@pytest.fixture(autouse=True)
+def _programs() -> None:
+    need_prometheus()
+    need_alertmanager()
 
 
 def check(*command: object) -> str:
