@@ -16,9 +16,14 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
 from emotion_detection.api_keys import hash_key
+from emotion_detection.bundle import MODEL_FILE, BundleInfo, Lineage, file_sha256, write_bundle_info
 from emotion_detection.data.sources.synthetic import SyntheticSource
-from emotion_detection.params import SplitParams, SyntheticParams
+from emotion_detection.golden import INT8_TOLERANCE
+from emotion_detection.params import Int8Params, SplitParams, SyntheticParams
+from emotion_detection.preprocess import encode_png
+from emotion_detection.quantisation import Validation, add_int8, answers, open_session
 from serving.page import RUNTIME
+from tests import small_graphs
 from tests.drawn_photos import PLACES, drawn, encoded, photo, turned
 from tests.serving.browser import CHROMIUM, browser, judge_on_device, open_page, watch, write_film
 from tests.serving.processes import Server, running
@@ -239,6 +244,49 @@ def test_the_browser_says_what_the_server_says(page: Page, server: Server) -> No
     found = judge_on_device(page, faces)
     assert [max(one, key=one.__getitem__) for one in found] == [max(one, key=one.__getitem__) for one in expected]
     np.testing.assert_allclose(*([list(one.values()) for one in side] for side in (found, expected)), atol=1e-5)
+
+
+@needs_runtime
+def test_the_browser_says_what_the_server_says_in_int8(chromium: Browser, tmp_path: Path) -> None:
+    """Sums are exact in both; an activation may be rounded to the neighbouring step, seldom, and moves little."""
+    faces = [encode_png(image) for image in small_graphs.IMAGES[:40]]
+    with running(tmp_path, "--bundle", str(quantised_bundle(tmp_path / "bundle"))) as server:
+        wait_until(server.is_ready)
+        assert httpx.get(f"{server.url}/model").json()["precision"] == "int8"
+        page = chromium.new_page()
+        open_page(page, server.url)
+        found = [list(one.values()) for one in judge_on_device(page, faces)]
+        expected = [list(api(server, face, "?faces=none")["probabilities"].values()) for face in faces]
+        page.close()
+    difference = np.abs(np.subtract(found, expected)).max(axis=1)
+    assert np.median(difference) < 1e-6
+    assert difference.max() < INT8_TOLERANCE
+    assert np.argmax(found, axis=1).tolist() == np.argmax(expected, axis=1).tolist()
+
+
+def quantised_bundle(directory: Path) -> Path:
+    """Convolutions, as export quantises them."""
+    directory.mkdir()
+    images, graph = small_graphs.IMAGES, small_graphs.convolutions(directory / MODEL_FILE)
+    labels = answers(open_session(graph), images).argmax(axis=1).astype(np.int32)
+    params = Int8Params(tolerance=1.0, min_speedup=0.0)
+    tried = add_int8(directory, images[:32], Validation(images, labels, 10), images[:14], params)
+    info = BundleInfo(
+        model="small",
+        architecture="convolutions",
+        parameters=1,
+        labels=("angry", "fear", "happy", "neutral", "sad"),
+        image_size=small_graphs.SIZE,
+        channels=1,
+        temperature=1.0,
+        reference_shares={},
+        metrics={},
+        quantisation=tried,
+        lineage=Lineage(commit=None, dirty=False, dvc_lock=None, data_hash="d", training_id="t"),
+        files={file.name: file_sha256(file) for file in directory.iterdir()},
+    )
+    write_bundle_info(directory, info)
+    return directory
 
 
 @needs_runtime
