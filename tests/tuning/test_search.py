@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ tuning:
     training.optimizer: {choices: [adam, sgd]}
 registry: {experiment: tests, model: detector}
 """
+EPOCHS = 6
 COMMAND = "import emotion_detection.cli as cli; cli.app()"
 
 
@@ -94,21 +96,26 @@ def tuning_runs() -> list[Run]:
 
 
 def wait_for_first_epoch() -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while not list(Path("tuning/toy/checkpoints").glob("*/*/epoch-00001")):
         assert time.monotonic() < end, "no epoch was finished"
         time.sleep(0.02)
 
 
 def test_two_processes_share_a_study_one_is_killed_and_the_best_values_are_written(here: Path) -> None:
-    both = [start("--trials", "9", "--epochs", "4") for _ in range(2)]
-    kill_one_in_a_trial(both)
-    outputs = [process.communicate(timeout=300) for process in both]
+    with start("--trials", "9", "--epochs", str(EPOCHS)) as one, start("--trials", "9", "--epochs", str(EPOCHS)) as two:
+        both = (one, two)
+        try:
+            kill_one_in_a_trial(both)
+            outputs = [process.communicate(timeout=300) for process in both]
+        finally:
+            for process in both:
+                process.kill()
     assert sorted(process.returncode for process in both) == [-signal.SIGKILL, 0], outputs
-    found = tuned("--trials", "9", "--epochs", "4", "--write")
+    found = tuned("--trials", "9", "--epochs", str(EPOCHS), "--write")
     assert len(found["rows"]) == 4  # all combinations, though nine trials were asked for
     assert len({json.dumps(row["values"]) for row in found["rows"]}) == 4
-    assert {row["epochs"] for row in found["rows"]} == {4}
+    assert {row["epochs"] for row in found["rows"]} == {EPOCHS}
     report = here / "tuning/toy/report"
     assert {path.name for path in report.iterdir()} >= {"history.png", "trials.csv", "best.yaml"}
 
@@ -123,7 +130,7 @@ def test_two_processes_share_a_study_one_is_killed_and_the_best_values_are_writt
     assert [run.info.status for run in children] == ["FINISHED"] * 4  # the killed part and the rest are one run
     for run in children:
         steps = [point.step for point in connect().get_metric_history(run.info.run_id, "val_loss")]
-        assert steps == [0, 1, 2, 3]
+        assert steps == list(range(EPOCHS))
     assert parent.data.metrics["best/val_accuracy"] == found["best"]["value"]
     assert "tuning/history.png" in {file.path for file in connect().list_artifacts(parent.info.run_id, "tuning")}
     assert not list(Path("tuning/toy/checkpoints").iterdir())
@@ -135,17 +142,17 @@ def test_two_processes_share_a_study_one_is_killed_and_the_best_values_are_writt
     assert params.training_of("toy").learning_rate == best["training.learning_rate"]
     assert params.training_of("toy").optimizer == best["training.optimizer"]
     assert params.training_of("other").learning_rate == 0.01
-    assert "has the best values already" in emotion("tune", "toy", "--trials", "4", "--epochs", "4").stdout
+    assert "has the best values already" in emotion("tune", "toy", "--trials", "4", "--epochs", str(EPOCHS)).stdout
 
 
-def kill_one_in_a_trial(processes: list[subprocess.Popen[str]]) -> None:
+def kill_one_in_a_trial(processes: Sequence[subprocess.Popen[str]]) -> None:
     """SIGKILL for a process that has done some of its trial's epochs."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while time.monotonic() < end:
         time.sleep(0.05)
-        for checkpoint in Path("tuning/toy/checkpoints").glob("*"):
-            for trial in trials(shared_study(checkpoint.name), [TrialState.RUNNING]):
-                if 0 < len(trial.intermediate_values) < 3:
+        for begun in Path("tuning/toy/checkpoints").glob("*/*/epoch-0000[12]"):
+            for trial in trials(shared_study(begun.parts[-3]), [TrialState.RUNNING]):
+                if 0 < len(trial.intermediate_values) < EPOCHS - 1:
                     (owner,) = [one for one in processes if one.pid == trial.user_attrs["owner"]["pid"]]
                     owner.kill()
                     return
@@ -154,7 +161,7 @@ def kill_one_in_a_trial(processes: list[subprocess.Popen[str]]) -> None:
 
 def shared_study(name: str) -> Study:
     url = f"sqlite:///{Path('tuning/toy/study.db').absolute()}"
-    return open_study(open_storage(url), name, How(0, 4, True, 1, "none"))[0]
+    return open_study(open_storage(url), name, How(0, EPOCHS, True, 1, "none"))[0]
 
 
 def split(runs: list[Run]) -> tuple[Run, list[Run]]:
