@@ -18,7 +18,7 @@ from tests.monitoring.prometheus import need_prometheus
 from tests.test_cli import succeed
 from tests.workspace import LABELS, faces
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("retrain")]
+pytestmark = pytest.mark.slow
 
 
 def test_drift_ends_in_a_swap_and_no_request_fails(project: Path) -> None:

@@ -15,7 +15,7 @@ from tests.monitoring.programs import Webhook, environment, notification, webhoo
 from tests.serving.tiny import wait_until
 
 SLIM = ROOT / ".venv-serve/bin/python"
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("retrain")]
+pytestmark = pytest.mark.slow
 
 
 def python(program: str) -> str:

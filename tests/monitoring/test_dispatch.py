@@ -21,7 +21,7 @@ QUICK = {"target": "github", "github_repository": REPOSITORY, "github_token": TO
     "timeout_seconds": 0.5,
     "cooldown_seconds": 0,
 }
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("retrain")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

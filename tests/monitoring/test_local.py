@@ -26,7 +26,7 @@ PROMETHEUS, ALERTMANAGER = (
     ROOT / "monitoring/prometheus/prometheus.yml",
     ROOT / "monitoring/alertmanager/alertmanager.yml",
 )
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("retrain")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
