@@ -52,7 +52,7 @@ class Full:
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
 
     def metric(self, name: str) -> float:
-        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
+        lines = httpx.get(f"{self.url}/metrics", timeout=60).text.splitlines()
         return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
 
 
@@ -213,9 +213,9 @@ def test_what_needs_more_thought_is_refused_all_the_same(server: Full, lines: li
 
 def test_other_paths_and_methods_are_answered(server: Full) -> None:
     with fill(server):
-        assert httpx.get(f"{server.url}/readyz").status_code == 200
-        assert httpx.get(f"{server.url}/detect").status_code == 405
-        assert httpx.post(f"{server.url}/detecting").status_code == 404
+        assert httpx.get(f"{server.url}/readyz", timeout=60).status_code == 200
+        assert httpx.get(f"{server.url}/detect", timeout=60).status_code == 405
+        assert httpx.post(f"{server.url}/detecting", timeout=60).status_code == 404
 
 
 def test_nobody_without_a_key_learns_more_than_that_the_server_is_busy(
@@ -226,9 +226,12 @@ def test_nobody_without_a_key_learns_more_than_that_the_server_is_busy(
     settings = {"api_keys": line, "cors_origins": "https://app.example"}
     with full(tiny, monkeypatch, **settings) as server:
         with fill(server, (f"X-API-Key: {key}",)):
-            stranger, page = httpx.post(f"{server.url}/detect", content=IMAGE), {"Origin": "https://app.example"}
+            stranger, page = (
+                httpx.post(f"{server.url}/detect", timeout=60, content=IMAGE),
+                {"Origin": "https://app.example"},
+            )
             assert (stranger.status_code, stranger.json()["type"]) == (503, "urn:problem:overloaded")
-            seen = httpx.post(f"{server.url}/detect", content=IMAGE, headers=page | {"X-API-Key": key})
+            seen = httpx.post(f"{server.url}/detect", timeout=60, content=IMAGE, headers=page | {"X-API-Key": key})
             assert seen.status_code == 503
             assert seen.headers["access-control-allow-origin"] == "https://app.example"
-        assert httpx.post(f"{server.url}/detect", content=IMAGE).status_code == 401
+        assert httpx.post(f"{server.url}/detect", timeout=60, content=IMAGE).status_code == 401
