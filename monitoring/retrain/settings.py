@@ -6,7 +6,9 @@ python -m monitoring.retrain --target github --github-repository owner/name     
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -174,8 +176,9 @@ def load_settings(arguments: Sequence[str] = ()) -> Settings:
     """Read the settings; options win over environment variables.
 
     Raises:
-        SettingsError: a value does not fit, a variable is unknown, or a secret is none.
+        SettingsError: a value does not fit, a variable looks like a misspelt setting, or a secret is none.
     """
+    _refuse_typos()
     for name in _SECRETS:
         if any(argument.partition("=")[0] == f"--{name}" for argument in arguments):
             variable = PREFIX + name.replace("-", "_").upper()
@@ -189,6 +192,14 @@ def load_settings(arguments: Sequence[str] = ()) -> Settings:
     if settings.target == "github" and not settings.dry_run:
         settings.github_secret.read()
     return settings
+
+
+def _refuse_typos() -> None:
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    for variable in os.environ:
+        if variable.startswith(PREFIX) and variable not in known:
+            for meant in difflib.get_close_matches(variable, known, n=1, cutoff=0.85):
+                raise SettingsError(f"{variable}: no such setting; did you mean {meant}?")
 
 
 def _checked(text: str, where: str) -> str:

@@ -138,6 +138,14 @@ def test_settings_that_do_not_fit_are_named(
         load_settings(arguments)
 
 
+def test_a_misspelt_variable_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETRAIN_SERVICE_HOST", "10.0.0.7")  # Kubernetes's, for a service of that name
+    load_settings()
+    monkeypatch.setenv("RETRAIN_COOLDOWN_SECOND", "60")
+    with pytest.raises(SettingsError, match="did you mean RETRAIN_COOLDOWN_SECONDS"):
+        load_settings()
+
+
 def test_a_token_file_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(SECRET)
