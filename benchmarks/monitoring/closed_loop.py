@@ -44,8 +44,6 @@ RULES = ROOT / "monitoring/prometheus/rules"
 WINDOW = 20
 """Seconds over which drift is measured."""
 PATIENCE = 900.0
-AFTER = 5.0
-"""Seconds for which faces are still sent when the new version has answered."""
 
 
 @dataclass
@@ -81,11 +79,14 @@ def hasten(folder: Path, window: int = WINDOW, least: int = 300) -> Path:
     return folder
 
 
-def run_loop(project: Project, plan: list[Phase], folder: Path, *, rate: float, rules: Path) -> Loop:
+def run_loop(  # noqa: PLR0913  (each a quantity of its own)
+    project: Project, plan: list[Phase], folder: Path, *, rate: float, rules: Path, after: float = 5.0
+) -> Loop:
     """Send both phases, the second one until a new version answers.
 
     Args:
         folder: for what the programs keep, and their logs.
+        after: seconds for which faces are still sent when the new version has answered.
     """
     environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{project.directory / 'mlruns/mlflow.db'}"}
     with ExitStack() as stack:
@@ -101,7 +102,7 @@ def run_loop(project: Project, plan: list[Phase], folder: Path, *, rate: float, 
         stack.callback(done.set)
         under_way = threads.submit(send, server.url, until(shifted, done), rate)
         steps, alert = follow(watched, server.url, old, start)
-        time.sleep(AFTER)
+        time.sleep(after)
         done.set()
         return Loop({step: when - start for step, when in steps.items()}, alert, early, [before, under_way.result()])
 

@@ -30,10 +30,10 @@ def test_drift_ends_in_a_swap_and_no_request_fails(project: Path) -> None:
         label: [encode_png(image) for image, found in zip(images, labels, strict=True) if found == number]
         for number, label in enumerate(LABELS)
     }
-    plan = phases("happy-hour", pool, dict.fromkeys(LABELS, 1 / 3), baseline=250, shifted=10_000, seed=0)
+    plan = phases("happy-hour", pool, dict.fromkeys(LABELS, 1 / 3), baseline=180, shifted=10_000, seed=0)
     rules = hasten(project / "rules", window=5, least=60)
     watched = Project(project, "emotion promote good")
-    loop = run_loop(watched, plan, project / "monitor", rate=30, rules=rules)
+    loop = run_loop(watched, plan, project / "monitor", rate=30, rules=rules, after=1)
     assert loop.early == []
     assert loop.failed == 0
     assert loop.alert == "EmotionClassDrift"
