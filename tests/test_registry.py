@@ -198,7 +198,8 @@ def test_the_server_can_import_it_without_anything_that_only_training_needs() ->
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert json.loads(result.stdout.replace("'", '"')) == [
-        f"emotion_detection.{name}" for name in ("errors", "reference", "bundle", "mlflow_store", "versions", "registry")
+        f"emotion_detection.{name}"
+        for name in ("errors", "reference", "bundle", "mlflow_store", "versions", "registry")
     ]
 
 
