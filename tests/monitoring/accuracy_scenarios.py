@@ -104,7 +104,11 @@ def feedback() -> Scenario:
         for (predicted, actual), rate in rates.items():
             if rate or turn:
                 after = later[predicted == actual] if later else rate
-                values = turning(rate, after, 84, steps) if name != "right" else restarting(rate, 90, steps)
+                values = (
+                    turning(rate, after, 84, steps)
+                    if name != "right" or version != "1"
+                    else restarting(rate, 90, steps)
+                )
                 test.series.append(
                     series("emotion_feedback_total", values, predicted=predicted, actual=actual, **labels)
                 )
@@ -114,6 +118,7 @@ def feedback() -> Scenario:
     job("wrong", 3, 3, instance="b")
     job("wrong", 6, 1.5, version="2")
     job("always wrong", 0, 5)
+    job("right", 0, 5, version="2")
     job("thin", 0.36, 0.36)
     job("too thin", 0.25, 0.25)
     job("turned", 8, 2, turn=(2, 4))
@@ -122,6 +127,7 @@ def feedback() -> Scenario:
     found = {
         ("right", "1"): ((96, 24), (672, 168)), ("wrong", "1"): ((72, 72), (504, 504)),
         ("wrong", "2"): ((72, 18), (504, 126)), ("always wrong", "1"): ((0, 60), (0, 420)),
+        ("right", "2"): ((0, 60), (0, 420)),
         ("thin", "1"): (None, (30.24, 30.24)),
         ("turned", "1"): ((24, 48), (576 + 24, 144 + 48)),
         ("a little less", "1"): ((84, 36), (588, 252)), ("hardly less", "1"): ((90, 30), (630, 210)),

@@ -141,6 +141,8 @@ def input_drift() -> Scenario:
         cumulative = np.cumsum(before), np.cumsum(before if after is None else after)
         for (_, upper), first, second in zip(BINS, *cumulative, strict=True):
             values = turning(first, second, DAY, STEPS)
+            if labels.get("instance") == "b":  # starts again
+                values = f"{turning(first, second, DAY, 74)} {rising(second, STEPS - 75, second)}"
             test.series.append(series(f"{features[feature]}_bucket", values, job=job, le=upper, **labels))
 
     stories = {"brightness": (MOVED, None), "contrast": (STEADY, MOVED), "sharpness": (MOVED, STEADY)}
@@ -150,7 +152,12 @@ def input_drift() -> Scenario:
             faces("two", feature, before / 2, None if after is None else after / 2, instance=instance)
     reference("two", "2")
     reference("two", "3", share=0)
-    faces("two", "confidence", STEADY, model_version="1", instance="a")
+    reference("two", "4")
+    for instance in ("a", "b"):
+        faces("two", "confidence", STEADY / 2, model_version="1", instance=instance)
+    faces("two", "confidence", MOVED / 200, model_version="4", instance="a")
+    reference("answers only", "1")
+    faces("answers only", "confidence", MOVED, model_version="1")
     faces("two", "confidence", MOVED, model_version="2", instance="a")
     faces("two", "confidence", MOVED, model_version="3", instance="a")
     reference("thin", "1")
@@ -162,13 +169,14 @@ def input_drift() -> Scenario:
 
     turned, back = STEADY * (DAY - HOUR) + MOVED * HOUR, MOVED * (DAY - HOUR) + STEADY * HOUR
     found = []
-    for version in ("1", "2"):
+    for version in ("1", "2", "4"):
         both = {"model_version": version}
         found += hour_and_day("two", MOVED * HOUR, MOVED * DAY, feature="brightness", **both)
         found += hour_and_day("two", MOVED * HOUR, turned, feature="contrast", **both)
         found += hour_and_day("two", STEADY * HOUR, back, feature="sharpness", **both)
     found += hour_and_day("two", STEADY * HOUR, STEADY * DAY, model_version="1", feature="confidence")
     found += hour_and_day("two", MOVED * HOUR, MOVED * DAY, model_version="2", feature="confidence")
+    found += hour_and_day("answers only", MOVED * HOUR, MOVED * DAY, model_version="1", feature="confidence")
     for feature in features:
         found += hour_and_day("thin", None, MOVED * DAY / 20, model_version="1", feature=feature)
     test.values("25h", "job:emotion_input_drift:psi", measured(population_stability_index, found))
