@@ -62,12 +62,14 @@ PEERS = (
         (str(HERE / "litserve_app.py"),),
         "/health",
         _grid((1, 2), ((1, 0), (16, 1), (16, 5))),
+        content_type="application/json",
     ),
     Peer(
         "bentoml",
         _BENTOML,
         "/readyz",
-        _grid((1, 2), ((1, 0), (32, 10), (32, 100))),
+        _grid((1, 2), ((1, 0), (32, 1000), (32, 10000))),
+        content_type="application/json",
         parse=lambda answer: dict(answer[0]),
     ),
     Peer(

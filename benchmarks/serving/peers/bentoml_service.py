@@ -1,10 +1,13 @@
 """BentoML: `bentoml serve bentoml_service:Emotions`, with PEER_BUNDLE, PEER_WORKERS, PEER_BATCH and PEER_WAIT_MS.
 
-Batches are BentoML's adaptive ones; PEER_BATCH=1 does without. Files come as paths, which is how it hands uploads on.
+Batches are BentoML's adaptive ones; PEER_BATCH=1 does without. PEER_WAIT_MS is `max_latency_ms`: what would take longer
+is refused with 503, so it must be long under load. Images come as base64 in JSON: uploads, which BentoML writes to disk
+first, take nearly twice the CPU.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 from pathlib import Path
 
@@ -31,6 +34,6 @@ class Emotions:
         self.engine = Engine(self.bundle)
 
     @bentoml.api(route="/detect", **BATCHING)
-    def detect(self, file: list[Path]) -> list[dict]:
-        rows = self.engine.predict(np.concatenate([self.engine.crops(path.read_bytes()) for path in file]))
+    def detect(self, inputs: list[str]) -> list[dict]:
+        rows = self.engine.predict(np.concatenate([self.engine.crops(base64.b64decode(text)) for text in inputs]))
         return [dict(zip(self.bundle.info.labels, row, strict=True)) for row in rows.tolist()]
