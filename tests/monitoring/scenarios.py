@@ -86,6 +86,7 @@ def class_drift() -> Scenario:
 
 
 NEAR = {"enough": (50, 25, 25), "too few": (50, 25, 24.6), "just below": (70, 100, 30), "just above": (62, 108, 30)}
+NEAR["one empty"] = (70, 60, 0)
 """Counts in a step, an hour of which is near what the rules take for enough, or for much."""
 
 
@@ -99,7 +100,7 @@ def near_the_limits_of_class_drift() -> Scenario:
             test.series.append(series("emotion_predictions_total", rising(rate, 6), **labels))
     for statistic, function in (("psi", population_stability_index), ("jensen_shannon", jensen_shannon)):
         test.values("1h", f"job:emotion_class_drift:{statistic}", near(function, model_version="1"))
-    test.fires("1h40m", "EmotionClassDrift", *[{"job": "just above", "window": window} for window in ("1h", "1d")])
+    test.fires("1h40m", "EmotionClassDrift", *[{"job": job} for job in ("just above", "one empty")])
     return test
 
 
@@ -113,7 +114,7 @@ def near_the_limits_of_input_drift() -> Scenario:
             test.series.append(series("emotion_face_brightness_bucket", rising(count, 6), job=job, le=upper))
     found = near(population_stability_index, model_version="1", feature="brightness")
     test.values("1h", "job:emotion_input_drift:psi", found)
-    test.fires("1h40m", "EmotionInputDrift", *[{"job": "just above", "window": window} for window in ("1h", "1d")])
+    test.fires("1h40m", "EmotionInputDrift", *[{"job": job} for job in ("just above", "one empty")])
     return test
 
 
@@ -153,8 +154,8 @@ def input_drift() -> Scenario:
     reference("two", "2")
     reference("two", "3", share=0)
     reference("two", "4")
-    for instance in ("a", "b"):
-        faces("two", "confidence", STEADY / 2, model_version="1", instance=instance)
+    for instance, part in (("a", np.array([100, 30, 10])), ("b", np.array([0, 30, 30]))):
+        faces("two", "confidence", part, model_version="1", instance=instance)
     faces("two", "confidence", MOVED / 200, model_version="4", instance="a")
     reference("answers only", "1")
     faces("answers only", "confidence", MOVED, model_version="1")
