@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.monitoring.rule_tests import Labels, Scenario, rising, series, turning
+from tests.monitoring.rule_tests import Labels, Scenario, restarting, rising, series, turning
 
 REQUESTS = "emotion_http_request_duration_seconds"
 DETECT, INFER = "/detect", "/v2/models/{name}/infer"
@@ -19,8 +19,11 @@ def slo_of_hours() -> Scenario:
             for status, first, rate in (("200", good, good), ("503", failed if before is None else before, failed)):
                 labels = {"job": name, "route": route, "status": status}
                 values = turning(first * share, rate * share, turn, steps)
+                if name == "restarted":
+                    values = restarting(rate * share, 75, steps)
                 test.series.append(series(f"{REQUESTS}_count", values, **labels))
-            fast = rising((good - slow) * share, steps)
+            count = restarting if name == "restarted" else lambda rate, _, steps: rising(rate, steps)
+            fast = count((good - slow) * share, 75, steps)
             labels = {"job": name, "route": route, "status": "200", "le": "0.5"}
             test.series.append(series(f"{REQUESTS}_bucket", fast, **labels))
         for route, status in (("/metrics", "500"), ("unmatched", "503")):  # nobody's answers
@@ -37,6 +40,15 @@ def slo_of_hours() -> Scenario:
     job("turned good", 0, before=20)
     job("hardly asked", 0.02, good=0)
     job("asleep", 0, good=0)
+    job("restarted", 20, slow=160)
+    lengths = {"5m": 1, "30m": 6, "1h": 12, "2h": 24, "6h": 72, "1d": 76, "3d": 76}  # in steps, from the start at most
+    for record, rates in (("requests", (1120, 1000)), ("errors", (20, 160))):
+        found = [
+            ({"job": "restarted", "slo": slo, "window": window}, rate * length)
+            for slo, rate in zip(("availability", "latency"), rates, strict=True)
+            for window, length in lengths.items()
+        ]
+        test.values("6h20m", f'job_slo:emotion_{record}:increase{{job="restarted"}}', found)
 
     total = {"good": 1100, "failing": 1120, "burning for hours": 1108, "just burning": 1106.2, "turned good": 1120}
     failed = {"good": 0, "failing": 20, "burning for hours": 8, "just burning": 6.2, "turned good": 20}
@@ -56,6 +68,7 @@ def slo_of_hours() -> Scenario:
         return [{"job": job, "slo": slo, "window": window} for window in windows]
 
     always = fast("failing", "availability", "1h", "6h") + fast("slow", "latency", "1h", "6h")
+    always += fast("restarted", "availability", "1h", "6h") + fast("restarted", "latency", "1h", "6h")
     always += fast("less slow", "latency", "6h") + fast("burning for hours", "availability", "6h")
     test.fires("6h20m", "EmotionBudgetBurnsFast", *always, *fast("turned good", "availability", "1h", "6h"))
     # Five minutes of failures are 4 % of an hour; they show in the short windows first.
@@ -108,6 +121,7 @@ def server() -> Scenario:
         "full": 150,
         "peak": f"100x30 256x1 100x{steps}",
         "up and down": " ".join(["256", "60"] * 35),
+        "later full": f"0x39 150x{steps}",
     }
     for instance, length in queues.items():
         state("emotion_queue_length", instance, length)
@@ -151,6 +165,9 @@ def server() -> Scenario:
         test.fires(after, alert, *[{"instance": name} for name in names])
     test.fires("22m", "EmotionInstanceDown", {"instance": "down"})
     test.fires("36m", "EmotionQueueFills", {"instance": "full"}, {"instance": "up and down"})
+    test.fires("49m", "EmotionQueueFills", {"instance": "full"}, {"instance": "up and down"})
+    late = [{"instance": instance} for instance in ("full", "up and down", "later full")]
+    test.fires("51m", "EmotionQueueFills", *late)
     test.fires("58m", "EmotionWorkersBusy", {"instance": "busy"})
     test.fires("59m", "EmotionWorkersBusy", {"instance": "busy"}, {"instance": "later"})
     test.fires("45m", "EmotionModelRefused")

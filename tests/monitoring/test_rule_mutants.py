@@ -101,7 +101,7 @@ class Mutant:
 def mutants_of(file: str) -> Iterator[Mutant]:
     for number, rule in enumerate(rules_in(YAML(typ="safe").load(FILES[file]))):
         for expression in mutants(rule["expr"]):
-            if expression not in EQUIVALENT:
+            if expression not in EQUIVALENT and not _divides_by_one(expression, rule["expr"]):
                 yield Mutant(file, number, "expr", expression)
         if "for" in rule:
             yield Mutant(file, number, "for", "0s")
@@ -109,6 +109,14 @@ def mutants_of(file: str) -> Iterator[Mutant]:
         if "window" in rule.get("labels", {}):
             others: dict[str, Any] = rule["labels"] | {"window": "3h"}
             yield Mutant(file, number, "labels", others)
+
+
+def _divides_by_one(expression: str, original: str) -> bool:
+    """Whether all that was changed is the way in which something to the power of 0 is joined."""
+    if "^ 0" not in original:
+        return False
+    lines = zip(expression.split("\n"), original.split("\n"), strict=True)
+    return all(line == before or (line.replace("/ on", "* on") == before) for line, before in lines)
 
 
 @pytest.mark.parametrize("file", FILES)
