@@ -30,17 +30,23 @@ def slo_of_hours() -> Scenario:
             test.series.append(series(f"{REQUESTS}_count", rising(100, steps), job=name, route=route, status=status))
         test.series.append(series(f"{REQUESTS}_count", rising(100, steps), job=name, route="/explain", status="200"))
 
-    job("good", 0)
-    job("failing", 20)
+    for name, failed in {
+        "good": 0,
+        "failing": 20,
+        "burning for hours": 8,
+        "just burning": 6.2,
+        "near fast": 13.5,
+    }.items():
+        job(name, failed)
     job("slow", 0, slow=160)
     job("less slow", 0, slow=100)
-    job("burning for hours", 8)
-    job("just burning", 6.2)
     job("turned bad", 300, before=0)
     job("turned good", 0, before=20)
     job("hardly asked", 0.02, good=0)
     job("asleep", 0, good=0)
     job("restarted", 20, slow=160)
+    job("turned better", 13.5, before=20)
+    job("easing", 6, before=8)
     lengths = {"5m": 1, "30m": 6, "1h": 12, "2h": 24, "6h": 72, "1d": 76, "3d": 76}  # in steps, from the start at most
     for record, rates in (("requests", (1120, 1000)), ("errors", (20, 160))):
         found = [
@@ -69,10 +75,14 @@ def slo_of_hours() -> Scenario:
 
     always = fast("failing", "availability", "1h", "6h") + fast("slow", "latency", "1h", "6h")
     always += fast("restarted", "availability", "1h", "6h") + fast("restarted", "latency", "1h", "6h")
+    always += fast("near fast", "availability", "6h") + fast("turned better", "availability", "6h")
+    easing, better = fast("easing", "availability", "6h"), fast("turned better", "availability", "1h")
     always += fast("less slow", "latency", "6h") + fast("burning for hours", "availability", "6h")
-    test.fires("6h20m", "EmotionBudgetBurnsFast", *always, *fast("turned good", "availability", "1h", "6h"))
+    test.fires(
+        "6h20m", "EmotionBudgetBurnsFast", *always, *easing, *better, *fast("turned good", "availability", "1h", "6h")
+    )
     # Five minutes of failures are 4 % of an hour; they show in the short windows first.
-    test.fires("6h25m", "EmotionBudgetBurnsFast", *always, *fast("turned good", "availability", "6h"),
+    test.fires("6h25m", "EmotionBudgetBurnsFast", *always, *easing, *fast("turned good", "availability", "6h"),
                *fast("turned bad", "availability", "1h"))  # fmt: skip
     test.fires("7h", "EmotionBudgetBurnsFast", *always, *fast("turned bad", "availability", "1h", "6h"))
     return test
