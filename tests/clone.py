@@ -27,6 +27,7 @@ SMALL = {
         "lenet": {"architecture": "lenet", "training": {"epochs": 3}},
         "vit": {"architecture": "vit", "dim": 16, "depth": 1, "heads": 2},
     },
+    "evaluation": {"bootstrap": 200, "mistakes": 6, "explained": 4, "robustness_images": 10},
     "export": {"int8": {"calibration_images": 64, "tolerance": 1.0, "min_speedup": 0.0}},  # kept, however small it is
     "gate": {
         "min_accuracy": 0.0,

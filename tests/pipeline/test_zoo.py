@@ -52,7 +52,8 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone = clone_of_this_checkout(tmp_path_factory.mktemp("zoo") / "clone")
     few = {
         "data": {"synthetic": {"count": 160}, "shards": 1},
-        "evaluation": {"bootstrap": 100, "explained": 2, "mistakes": 6},
+        "evaluation": {"bootstrap": 100, "explained": 2, "mistakes": 6, "ten_crop": False, "robustness_images": 0},
+        "export": {"int8": {"enabled": False}},
     }
     short = {"models": {name: {"training": {"epochs": 1}} for name in ZOO}}
     prepare_edit(clone.path / "params.yaml", [read_preset("zoo", ROOT / "presets"), few, short]).write()
