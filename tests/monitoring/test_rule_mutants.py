@@ -1,6 +1,9 @@
 """A mistake in a rule is noticed: each token of each expression is changed, and the stories must fail.
 
-MUTANTS=all pytest tests/monitoring/test_rule_mutants.py      # every one, for ten minutes; else one of 40
+MUTANTS=all pytest tests/monitoring/test_rule_mutants.py      # every one, for ten minutes; else one of 80
+
+What the stories do not notice yet, all in slo.yml: the least number of failures (5), labels of the joins and some factors in
+the two alerts on burn rates, and whether one request in a window is enough for a ratio.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from tests.monitoring.prometheus import need_prometheus
 from tests.monitoring.rule_tests import FILES, rules_in
 from tests.monitoring.stories import STORIES
 
-SHARE = 1 if os.environ.get("MUTANTS") == "all" else 40
+SHARE = 1 if os.environ.get("MUTANTS") == "all" else 80
 EQUIVALENT = {
     "time() - (emotion_registry_last_poll_timestamp_seconds > 1) > 900",  # a time is 0, or long after 1970
     "time() - (emotion_model_created_timestamp_seconds > 1) > 90 * 86400",
