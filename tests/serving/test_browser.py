@@ -167,7 +167,7 @@ def test_everything_can_be_done_from_the_keyboard(page: Page, server: Server) ->
 def test_the_model_in_view_is_the_one_that_answers_and_can_be_copied(page: Page, server: Server) -> None:
     card = server.get("/model").json()
     assert page.locator("#lineage code").all_inner_texts()[1:] == [
-        card["version"], card["commit"], card["data_hash"], card["bundle_sha256"],
+        card["version"], card["commit"], card["data_hash"], card["bundle_sha256"], card["precision"],
     ]  # fmt: skip
     page.get_by_role("button", name="Copy bundle").click()
     expect(page.get_by_role("status")).to_have_text("Bundle copied")
