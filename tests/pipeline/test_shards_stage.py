@@ -44,6 +44,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 "defects": [],
             }
         )
+    monkeypatch.delitem(sys.modules, "pipeline.shards", raising=False)  # runpy warns of what was imported before
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "params.yaml").write_text(PARAMS)
