@@ -5,7 +5,6 @@ Lists are written with commas: EMOTION_CORS_ORIGINS=https://a.example,https://b.
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -89,13 +88,3 @@ class SafetySettings(BaseSettings):
     def burst(self) -> int:
         """`rate_burst`, with 0 resolved."""
         return self.rate_burst or max(1, round(10 * self.rate_limit))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -22,9 +22,10 @@ from emotion_detection.crops import MAX_FACES, SCALE
 from emotion_detection.errors import EmotionError, FaceModelError
 from emotion_detection.face_model import cached_face_model, read_face_model
 from emotion_detection.faces import SIDE
+from emotion_detection.network import is_loopback
 from emotion_detection.preprocess import MAX_PIXELS
 from serving.catalogue import SHIPPED
-from serving.safety import SafetySettings, is_loopback
+from serving.safety import SafetySettings
 
 PREFIX = "EMOTION_"
 _TYPO = 0.75  # similarity from which an unknown name is taken for a misspelt one

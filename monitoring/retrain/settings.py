@@ -7,7 +7,6 @@ python -m monitoring.retrain --target github --github-repository owner/name     
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliImplicitFlag, CliSuppress, SettingsConfigDict
 
+from emotion_detection.network import is_loopback
 from monitoring.retrain.errors import SettingsError
 
 PREFIX = "RETRAIN_"
@@ -160,16 +160,6 @@ class Settings(BaseSettings):
     def folder(self) -> Path:
         """`state`, or the part of it where a dry run notes things."""
         return self.state / "dry-run" if self.dry_run else self.state
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def load_settings(arguments: Sequence[str] = ()) -> Settings:

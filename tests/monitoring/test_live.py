@@ -94,6 +94,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, 
             list(pool.map(ask, range(FACES)))
         wait_until(lambda: bool(watching.values("job:emotion_input_drift:psi > 0")), seconds=60)
         time.sleep(2)
+        [counted] = watching.values("sum(emotion_predictions_total)").values()
+        assert counted == FACES
         yield server, watching
 
 
