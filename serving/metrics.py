@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from serving.face_metrics import FaceMetrics
-from serving.histograms import Histogram
+from serving.histograms import STAGE_BUCKETS, Histogram
 from serving.http_metrics import UNMATCHED, HttpMetrics, MetricsMiddleware
 from serving.loading_metrics import LoadingMetrics
 from serving.model import ServedModel
@@ -29,8 +29,6 @@ from serving.stream_metrics import StreamMetrics
 
 __all__ = ["UNMATCHED", "Metrics", "MetricsMiddleware", "PredictionCounters", "several_processes"]
 
-STAGE_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
-"""Seconds."""
 BATCH_BUCKETS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # nobody reads them, and they double the series

@@ -91,12 +91,9 @@ class ModelMetrics:
         """Tell which model answers from now on."""
         self.counters(model)
         for gauge in (self._share, self._bin_share, self._accuracy, self._mean_confidence, self._info):
-            _forget(gauge)
-        info = model.bundle.info
-        self._show_reference(info, model.version)
-        values = (model.name, model.version, model.run_id, info.architecture, info.lineage.commit)
-        files = (info.lineage.data_hash, model.digest, model.precision)
-        self._info.labels(*(value or "" for value in values), *files).set(1)
+            forget(gauge)
+        self._show_reference(model.bundle.info, model.version)
+        self._info.labels(*label_values(model)).set(1)
         self._bytes.set(model.engine.graph.stat().st_size)
         self._created.set(model.created or 0)
         self._ready.set(1)
@@ -126,7 +123,15 @@ class ModelMetrics:
                 self._bin_share.labels(feature, above, upper, version).set(share)
 
 
-def _forget(gauge: Gauge) -> None:
+def label_values(model: ServedModel) -> tuple[str, ...]:
+    """What `MODEL_LABELS` are of a model."""
+    info = model.bundle.info
+    values = (model.name, model.version, model.run_id, info.architecture, info.lineage.commit)
+    return (*(value or "" for value in values), info.lineage.data_hash, model.digest, model.precision)
+
+
+def forget(gauge: Gauge) -> None:
+    """Take all series of a gauge away."""
     if not several_processes():
         return gauge.clear()
     for metric in gauge.collect():  # what they write to their files stays: a series that is over shows 0
