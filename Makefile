@@ -40,13 +40,14 @@ check: $(VENV)/.dev ## Static checks only: format, lint, types, locks
 serve: $(SERVE_VENV)/.serve web ## Serve the champion at http://127.0.0.1:8000
 	PYTHONPATH=src $(SERVE_VENV)/bin/python -m serving
 
-monitor: $(SERVE_VENV)/.serve prometheus ## Prometheus, Alertmanager and the retrain webhook beside `make serve`; Ctrl-C ends them
+monitor: $(SERVE_VENV)/.serve prometheus ## Prometheus, Alertmanager, Pushgateway and the retrain webhook beside `make serve`; Ctrl-C ends them
 	PYTHONPATH=src $(SERVE_VENV)/bin/python -m monitoring.local $(MONITOR)
 
 prometheus:
-	@{ command -v prometheus && { command -v prometheus-alertmanager || command -v alertmanager; }; } >/dev/null || \
-	  apt-get install -y --no-install-recommends prometheus prometheus-alertmanager || \
-	  echo 'Prometheus or Alertmanager is missing: what watches the server can neither run nor be tested' >&2
+	@{ command -v prometheus && { command -v prometheus-alertmanager || command -v alertmanager; } && \
+	  { command -v prometheus-pushgateway || command -v pushgateway; }; } >/dev/null || \
+	  apt-get install -y --no-install-recommends prometheus prometheus-alertmanager prometheus-pushgateway || \
+	  echo 'Prometheus, Alertmanager or Pushgateway is missing: what watches the server can neither run nor be tested' >&2
 
 web: $(VENDOR)/.web ## What browsers run: ONNX Runtime for the page's switch "On this device", Swagger UI for /docs; takes npm
 

@@ -1,4 +1,4 @@
-"""Prometheus, Alertmanager and the retrain webhook on this machine, beside `make serve`: `make monitor`.
+"""Prometheus, Alertmanager, a Pushgateway and the retrain webhook on this machine, beside `make serve`: `make monitor`.
 
     python -m monitoring.local --dry-run          # --help lists the options; Ctrl-C ends all
 
@@ -15,19 +15,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 import requests
 
 from emotion_detection.errors import reported
+from emotion_detection.pushing import URL
 from monitoring.stack import TOKEN_FILE, Addresses, MonitoringError, Times, find_program, write_configs
 
 ROOT = Path(__file__).parents[1]
 READY_SECONDS, END_SECONDS = 30.0, 45.0
+NAMES = ("prometheus", "alertmanager", "pushgateway", "retrain")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Program:
     address: str
     ready: str
     """Path that answers 200 once it is ready."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Of its environment, unless they are set already."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--server", default=default.server, help="host:port of the server that is watched (%(default)s)")
     add("--server-key-file", type=Path, help="file with an API key, if the server wants one")
-    for name in ("prometheus", "alertmanager", "retrain"):
+    for name in NAMES:
         port = int(getattr(default, name).rpartition(":")[2])
         add(f"--{name}-port", type=int, default=port, help="(%(default)s)")
     add("--state", type=Path, default=ROOT / ".cache/monitor", help="directory for data and logs (%(default)s)")
@@ -80,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _addresses(options: argparse.Namespace) -> Addresses:
-    own = {name: f"127.0.0.1:{getattr(options, f'{name}_port')}" for name in ("prometheus", "alertmanager", "retrain")}
+    own = {name: f"127.0.0.1:{getattr(options, f'{name}_port')}" for name in NAMES}
     return Addresses(server=options.server.removeprefix("http://").rstrip("/"), **own)
 
 
@@ -96,8 +100,11 @@ def _programs(options: argparse.Namespace, addresses: Addresses) -> list[Program
     prometheus = [find_program("prometheus"), f"--config.file={state / 'prometheus.yml'}"]
     prometheus += [f"--storage.tsdb.path={state / 'prometheus'}", f"--web.listen-address={addresses.prometheus}"]
     prometheus += [f"--storage.tsdb.retention.time={options.retention}"]
+    pushgateway = [find_program("prometheus-pushgateway", "pushgateway"), f"--persistence.file={state / 'pushed'}"]
+    pushgateway += [f"--web.listen-address={addresses.pushgateway}"]
     return [
-        Program("retrain", retrain, addresses.retrain, "/healthz"),
+        Program("pushgateway", pushgateway, addresses.pushgateway, "/-/ready"),
+        Program("retrain", retrain, addresses.retrain, "/healthz", {URL: f"http://{addresses.pushgateway}"}),
         Program("alertmanager", alertmanager, addresses.alertmanager, "/-/ready"),
         Program("prometheus", prometheus, addresses.prometheus, "/-/ready"),
     ]
@@ -123,7 +130,7 @@ def _running(program: Program, state: Path) -> Iterator[subprocess.Popen[bytes]]
     log.parent.mkdir(exist_ok=True)
     # The kernel ends it, too, where this process is killed. In a session of its own Ctrl-C reaches it through us alone.
     leash = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
-    variables = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
+    variables = {**program.variables, **os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
     variables["PATH"] = f"{ROOT / '.venv/bin'}{os.pathsep}{variables.get('PATH', '')}"
     variables.pop("RETRAIN_TOKEN", None)  # it would win over the file that Alertmanager reads
     with log.open("wb") as output:
@@ -175,6 +182,7 @@ def _welcome(addresses: Addresses, options: argparse.Namespace) -> str:
     lines = [
         f"Prometheus     http://{addresses.prometheus}    alerts: /alerts, what is scraped: /targets",
         f"Alertmanager   http://{addresses.alertmanager}",
+        f"Pushgateway    http://{addresses.pushgateway}    {URL}=http://{addresses.pushgateway} make run",
         f"retrain        http://{addresses.retrain}/metrics    {'says what it would do' if options.dry_run else ''}",
         f"what was done  {options.state / 'retrain'}{'/dry-run' if options.dry_run else ''}/audit.jsonl",
         f"server         http://{addresses.server}    {_server_state(addresses.server)}",

@@ -17,8 +17,16 @@ import yaml
 from emotion_detection.errors import EmotionError
 
 HERE = Path(__file__).parent
-PACKAGES = "prometheus prometheus-alertmanager"
+PACKAGES = "prometheus prometheus-alertmanager prometheus-pushgateway"
 TOKEN_FILE = "retrain-token"  # noqa: S105  (its name)
+_JOBS = {
+    "emotion-server": "server",
+    "emotion-retrain": "retrain",
+    "emotion-pipeline": "pushgateway",
+    "alertmanager": "alertmanager",
+    "prometheus": "prometheus",
+}
+"""Jobs of prometheus.yml, and what of `Addresses` each of them scrapes."""
 
 
 class MonitoringError(EmotionError):
@@ -33,6 +41,7 @@ class Addresses:
     prometheus: str = "127.0.0.1:9090"
     alertmanager: str = "127.0.0.1:9093"
     retrain: str = "127.0.0.1:9095"
+    pushgateway: str = "127.0.0.1:9091"
 
 
 @dataclass(frozen=True)
@@ -92,10 +101,8 @@ def prometheus_config(
     config["rule_files"] = [str(rules.resolve() / "*.yml")] if rules else [str(pattern) for pattern in ours]
     config["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [addresses.alertmanager]}]}]
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}
-    for name in ("prometheus", "alertmanager"):
-        jobs[name]["static_configs"] = [{"targets": [getattr(addresses, name)]}]
-    jobs["emotion-retrain"]["static_configs"] = [{"targets": [addresses.retrain]}]
-    jobs["emotion-server"]["static_configs"] = [{"targets": [addresses.server]}]
+    for job, name in _JOBS.items():
+        jobs[job]["static_configs"] = [{"targets": [getattr(addresses, name)]}]
     if server_key:
         jobs["emotion-server"]["authorization"] = {"type": "Bearer", "credentials_file": str(server_key.resolve())}
     return config

@@ -13,6 +13,7 @@ from emotion_detection.comparison.publishing import publish
 from emotion_detection.comparison.table import table
 from emotion_detection.errors import RegistryError, reported
 from emotion_detection.params import load_params
+from emotion_detection.pushing import measured
 
 
 def main() -> None:
@@ -26,5 +27,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with reported():
+    with reported(), measured("compare"):
         main()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the model was trained with
 
@@ -17,6 +18,7 @@ from rich.console import Console
 from emotion_detection.errors import reported
 from emotion_detection.evaluation import evaluate, table
 from emotion_detection.params import load_params
+from emotion_detection.pushing import measured
 
 
 def main() -> None:
@@ -26,5 +28,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with reported():
+    with reported(), measured("evaluate", *sys.argv[1:2]):
         main()

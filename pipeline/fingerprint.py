@@ -12,6 +12,7 @@ from emotion_detection.artifacts import SOURCE, SUSPICIOUS, WEIGHTS
 from emotion_detection.data.fingerprint import update_file_fingerprint, update_fingerprint
 from emotion_detection.errors import reported
 from emotion_detection.params import load_params
+from emotion_detection.pushing import measured
 from emotion_detection.weights import update_weights
 
 
@@ -30,5 +31,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with reported():
+    with reported(), measured("fingerprint"):
         main()

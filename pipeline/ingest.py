@@ -12,6 +12,7 @@ from emotion_detection.data.ingest import ingest, summary
 from emotion_detection.data.sources import open_source
 from emotion_detection.errors import reported
 from emotion_detection.params import load_params
+from emotion_detection.pushing import measured
 
 
 def main() -> None:
@@ -21,5 +22,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with reported():
+    with reported(), measured("ingest"):
         main()

@@ -7,6 +7,7 @@ from emotion_detection.artifacts import DATA_PICTURES
 from emotion_detection.data.pictures import write_pictures
 from emotion_detection.errors import reported
 from emotion_detection.params import load_params
+from emotion_detection.pushing import measured
 
 
 def main() -> None:
@@ -15,5 +16,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with reported():
+    with reported(), measured("pictures"):
         main()

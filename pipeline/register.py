@@ -9,6 +9,7 @@ import sys
 from emotion_detection.artifacts import Registration, registration_file, write_record
 from emotion_detection.errors import reported
 from emotion_detection.params import load_params
+from emotion_detection.pushing import measured
 from emotion_detection.registration import register_model
 
 
@@ -19,6 +20,6 @@ def main(name: str) -> Registration:
 
 
 if __name__ == "__main__":
-    with reported():
+    with reported(), measured("register", *sys.argv[1:2]):
         done = main(sys.argv[1])
         print(f"{done.model}: {done.name} version {done.version}, run {done.run_id}, at {done.tracking_uri}")

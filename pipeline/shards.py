@@ -8,6 +8,7 @@ from rich.console import Console
 from emotion_detection.data.sharding import counts_table, write_shards
 from emotion_detection.errors import reported
 from emotion_detection.params import load_params
+from emotion_detection.pushing import measured
 
 
 def main() -> None:
@@ -17,5 +18,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with reported():
+    with reported(), measured("shards"):
         main()

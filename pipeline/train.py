@@ -8,10 +8,12 @@ NAME is an entry in `models` of params.yaml. Prints a line for each epoch; kille
 from __future__ import annotations
 
 import argparse
+import sys
 
 from emotion_detection.artifacts import SHARDS, model_dir
 from emotion_detection.errors import reported
 from emotion_detection.params import load_params
+from emotion_detection.pushing import measured
 from emotion_detection.training import train
 
 
@@ -27,5 +29,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with reported():
+    with reported(), measured("train", *sys.argv[1:2]):
         main()

@@ -14,6 +14,7 @@ from emotion_detection.data.report import print_report, require, summarise
 from emotion_detection.data.suspicion import mark
 from emotion_detection.errors import reported
 from emotion_detection.params import load_params
+from emotion_detection.pushing import measured
 
 
 def main() -> None:
@@ -28,5 +29,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with reported():
+    with reported(), measured("validate"):
         main()

@@ -36,6 +36,7 @@ from benchmarks.monitoring.project import Project, add_faces, dark_faces, small_
 from emotion_detection.params import load_params
 from emotion_detection.replay import Phase, drawn_faces, phases, read_pool
 from emotion_detection.sending import Tally, send
+from monitoring.local import NAMES
 from tests.clone import ROOT, free_port
 from tests.serving.processes import running
 
@@ -63,16 +64,17 @@ class Loop:
         return sum(tally.failures.total() for tally in self.tallies)
 
 
-def hasten(folder: Path, window: int = WINDOW, least: int = 300) -> Path:
-    """Our rules about drift with short windows and waits.
+def hasten(folder: Path, window: int = WINDOW, least: int = 300, files: str = "*drift.yml") -> Path:
+    """Our rules with short windows and waits.
 
     Args:
         folder: to write to.
         window: seconds in place of an hour, and of a day.
         least: faces below which there is no value.
+        files: which of them; by default those about drift.
     """
     folder.mkdir()
-    for file in RULES.glob("*drift.yml"):
+    for file in RULES.glob(files):
         text = re.sub(r"\[(1h|1d)\]", f"[{window}s]", file.read_text())
         text = re.sub(r"\bfor: \w+", "for: 2s", re.sub(r"\binterval: \w+", "interval: 1s", text))
         (folder / file.name).write_text(re.sub(r">= 300\b", f">= {least}", text))
@@ -123,7 +125,7 @@ class Watched:
 @contextmanager
 def monitored(project: Project, server: str, folder: Path, rules: Path) -> Iterator[Watched]:
     """`make monitor`, on free ports."""
-    ports = {name: free_port() for name in ("prometheus", "alertmanager", "retrain")}
+    ports = {name: free_port() for name in NAMES}
     command = [sys.executable, "-m", "monitoring.local", "--server", server, "--state", str(folder), "--interval=1s"]
     command += [f"--rules={rules}", *(f"--{name}-port={port}" for name, port in ports.items())]
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("RETRAIN_", "MLFLOW_"))}

@@ -83,6 +83,29 @@ def need_alertmanager() -> None:
         pytest.skip("no Alertmanager: `apt-get install prometheus-alertmanager`")
 
 
+def need_pushgateway() -> None:
+    """Skip the test where there is no Pushgateway."""
+    if not any(map(shutil.which, ("prometheus-pushgateway", "pushgateway"))):
+        pytest.skip("no Pushgateway: `apt-get install prometheus-pushgateway`")
+
+
+@contextmanager
+def pushgateway(directory: Path, *options: str) -> Iterator[str]:
+    """Run a real Pushgateway, whose groups may be wiped; its URL."""
+    need_pushgateway()
+    directory.mkdir(exist_ok=True)
+    address = f"127.0.0.1:{free_port()}"
+    command = [find_program("prometheus-pushgateway", "pushgateway"), "--web.enable-admin-api", *options]
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=log, stderr=log)
+    try:
+        wait_for(f"http://{address}/-/ready")
+        yield f"http://{address}"
+    finally:
+        process.kill()
+        process.wait()
+
+
 @contextmanager
 def webhook(directory: Path, python: str = sys.executable, **options: object) -> Iterator[Webhook]:
     """Run the webhook until the block ends, with these RETRAIN_* settings."""

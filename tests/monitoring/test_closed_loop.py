@@ -13,7 +13,7 @@ from benchmarks.monitoring.closed_loop import hasten, run_loop
 from benchmarks.monitoring.project import Project
 from emotion_detection.preprocess import encode_png
 from emotion_detection.replay import phases
-from tests.monitoring.programs import need_alertmanager
+from tests.monitoring.programs import need_alertmanager, need_pushgateway
 from tests.monitoring.prometheus import need_prometheus
 from tests.test_cli import succeed
 from tests.workspace import LABELS, faces
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow
 def test_drift_ends_in_a_swap_and_no_request_fails(project: Path) -> None:
     need_prometheus()
     need_alertmanager()
+    need_pushgateway()
     succeed("promote", "fair")
     images, labels = faces("test")
     pool = {

@@ -15,9 +15,10 @@ import psutil
 import pytest
 import yaml
 
+from monitoring.local import NAMES
 from monitoring.stack import TOKEN_FILE, Addresses, Times, write_configs
 from tests.clone import ROOT, free_port
-from tests.monitoring.programs import environment, fire, need_alertmanager
+from tests.monitoring.programs import environment, fire, need_alertmanager, need_pushgateway
 from tests.monitoring.prometheus import need_prometheus
 from tests.serving.processes import running
 from tests.serving.tiny import wait_until, write_bundle
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.slow
 def _programs() -> None:
     need_prometheus()
     need_alertmanager()
+    need_pushgateway()
 
 
 def check(*command: object) -> str:
@@ -79,7 +81,7 @@ def test_no_secret_stands_in_the_files() -> None:
 @pytest.fixture
 def command(tmp_path: Path) -> list[str]:
     """`make monitor`, on free ports; and a server to watch."""
-    ports = [f"--{name}-port={free_port()}" for name in ("prometheus", "alertmanager", "retrain")]
+    ports = [f"--{name}-port={free_port()}" for name in NAMES]
     return [sys.executable, "-m", "monitoring.local", f"--state={tmp_path / 'state'}", "--interval=1s", *ports]
 
 
@@ -90,10 +92,10 @@ def test_all_start_see_each_other_and_end_together(command: list[str], tmp_path:
         command += ["--dry-run", f"--server={server.url}"]
         process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(6)]
+        lines = [process.stdout.readline() for _ in range(7)]
         urls = dict(re.findall(r"^(\w+) .*?(http://[\d.]+:\d+)", "".join(lines), re.M))
         children = psutil.Process(process.pid).children(recursive=True)
-        assert len(children) == 3
+        assert len(children) == len(NAMES)
         wait_until(lambda: targets(urls["Prometheus"]) == {"up"}, 30)
         fire(urls["Alertmanager"], "Drift")
         audit = tmp_path / "state/retrain/dry-run/audit.jsonl"
@@ -116,7 +118,7 @@ def test_they_end_where_it_is_killed(command: list[str]) -> None:
     assert process.stdout is not None
     process.stdout.readline()
     children = psutil.Process(process.pid).children(recursive=True)
-    assert len(children) == 3
+    assert len(children) == len(NAMES)
     process.kill()
     process.communicate()
     psutil.wait_procs(children, timeout=30)

@@ -9,6 +9,7 @@ import typer
 
 from emotion_detection.cli.output import AsJson, console, print_json, print_table
 from emotion_detection.errors import EmotionError, PromotionRefused
+from emotion_detection.pushing import push_verdict
 
 if TYPE_CHECKING:
     from emotion_detection.promotion import Decision
@@ -109,7 +110,9 @@ def decide(which: str | None, reason: str | None = None) -> Decision:
 
     params = load_params()
     registry = Registry(params.registry.model)
-    return promote(params, registry, find_candidate(params, registry, which), reason)
+    decision = promote(params, registry, find_candidate(params, registry, which), reason)
+    push_verdict(decision.version, decision.outcome, decision.verdict)
+    return decision
 
 
 def show_decision(decision: Decision) -> None:

@@ -21,6 +21,7 @@ from emotion_detection.cli.params import check_models
 from emotion_detection.cli.promotion import decide, refusal, show_decision
 from emotion_detection.cli.results import show_results
 from emotion_detection.errors import EmotionError, PromotionRefused
+from emotion_detection.pushing import measured
 
 if TYPE_CHECKING:
     from emotion_detection.params_edit import Edit
@@ -65,9 +66,10 @@ def run(
     for change in edit.changes:
         print(f"params.yaml: {change.key}: {_shown(change.old)} -> {_shown(change.new)}")
     edit.write()
-    reproduce(ctx.meta["dvc"])
-    _register_all()
-    decision = decide(None) if promote else None
+    with measured("run"):
+        reproduce(ctx.meta["dvc"])
+        _register_all()
+        decision = decide(None) if promote else None
     _print_results()
     if decision:
         show_decision(decision)
