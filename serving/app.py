@@ -22,6 +22,7 @@ from serving.access import AccessMiddleware, RequestIds
 from serving.answers import AnswerBook
 from serving.batching import BatchQueue
 from serving.catalogue import read_catalogue
+from serving.challenger import Challenger
 from serving.context import Context
 from serving.detect import DetectPath
 from serving.faces import create_cutter
@@ -32,6 +33,7 @@ from serving.metrics import Metrics, MetricsMiddleware
 from serving.model import ModelSlot
 from serving.playlists import Playlists
 from serving.settings import Settings, load_settings
+from serving.sources import open_source
 from serving.turnstile import TURNSTILE, Turnstile
 from serving.uploads import Uploads
 from serving.waiting import WaitingRoom
@@ -66,13 +68,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     metrics = Metrics(_documented_statuses(routers), problems.REASONS)
     queue = BatchQueue(metrics, settings.worker_threads, settings.queue_size, settings.max_batch)
     slot = ModelSlot()
-    watcher = Watcher(settings, slot, metrics)
+    watcher = Watcher(settings, open_source(settings), slot, metrics)
+    challenger = Challenger(settings, slot, queue, metrics)
     context = Context(
         settings,
         metrics,
         slot,
         queue,
         watcher,
+        challenger,
         cutter=create_cutter(settings, metrics),
         uploads=Uploads(settings),
         room=WaitingRoom(settings.answer_seconds),
@@ -88,9 +92,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, object]]:
         watcher.start()
         queue.start()
+        challenger.start()
         await asyncio.to_thread(watcher.wait, PATIENCE)
         yield {TURNSTILE: Turnstile(context, ids, access_log)}  # uvicorn hands it to every connection
         watcher.stop()
+        await asyncio.to_thread(challenger.stop)
         await asyncio.to_thread(queue.stop)
         access_log.flush()
         await asyncio.to_thread(context.heat.stop)

@@ -8,8 +8,8 @@
 A free worker takes its fair share of the jobs that wait at that moment, decodes them in its thread, and runs the
 model on all of them at once: batches grow with the load, and a lone request waits for nobody.
 
-Every job carries the model it was admitted with. What a worker takes is split where the model changes, so a batch
-has one model, whatever becomes of the `ModelSlot` meanwhile.
+Every job carries the model it was admitted with. What a worker takes is split by model, so a batch has one, whatever
+becomes of the `ModelSlot` meanwhile; who waits for one model does not wait for the next one's batch.
 
 A job is more general than one image. `prepare` runs in a worker and gives any number of crops, none included, and
 may keep in itself whatever else it found (boxes, say): that is where other ways to come by crops are added.
@@ -23,8 +23,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
 from queue import Empty, SimpleQueue
 
 import numpy as np
@@ -73,6 +71,8 @@ class BatchQueue:
         """
         self._metrics, self._size, self._max_batch = metrics, size, max_batch
         self._waiting: SimpleQueue[Job | None] = SimpleQueue()
+        self.tap: Callable[[Sequence[Job]], None] | None = None
+        """Is given what has been judged, in a worker, once it is on its way to who waits for it."""
         metrics.queue_capacity.set(size)
         metrics.worker_threads.set(workers)
         self._busy: set[int] = set()
@@ -97,6 +97,10 @@ class BatchQueue:
     def full(self) -> bool:
         """Whether there is no room for a single job."""
         return self._waiting.qsize() >= self._size
+
+    def busy(self) -> bool:
+        """Whether every worker has work."""
+        return len(self._busy) == len(self._threads)
 
     def overloaded(self) -> Overloaded:
         """What `check_room` fails with."""
@@ -133,12 +137,16 @@ class BatchQueue:
         """A round of its own, so that a thread which waits holds neither images nor a model that was replaced."""
         taken = self._take()
         self._busy.add(number)
-        batches = [list(batch) for _, batch in groupby(taken, key=attrgetter("model"))]
-        for batch in batches:
+        batches: dict[ServedModel, list[Job]] = {}
+        for job in taken:
+            batches.setdefault(job.model, []).append(job)
+        for left, batch in enumerate(batches.values(), 1 - len(batches)):
             self._run(batch)
-        self._busy.discard(number)  # first: who has waited for this may be back at once, and finds everybody free
-        for batch in batches:
+            if not left:  # first: who has waited for this may be back at once, and finds everybody free
+                self._busy.discard(number)
             _hand_over(batch)
+        if self.tap is not None:
+            self.tap(taken)
         return bool(taken)
 
     def _take(self) -> list[Job]:

@@ -1,8 +1,8 @@
-"""Prometheus metrics of the challenger, of its shadow and its canary; there are none where neither has a share.
+"""Prometheus metrics of the challenger, of its shadow and its canary.
 
-    emotion_challenger_*    which version it is, and how it came here: as `model_metrics`, `loading_metrics` of the champion
+    emotion_challenger_*    which version it is, and how it came here, as `emotion_model_*`, `emotion_registry_*`
     emotion_shadow_*        what it answers to faces that the champion has answered
-    emotion_canary_*        requests that it has answered itself; its predictions are counted by `model_metrics`, as any
+    emotion_canary_*        requests that it has answered itself; its predictions are counted by `model_metrics`
 
 All series stand at zero from the start; those of a version, or of a pair of versions, from when it is loaded.
 """

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from emotion_detection.crops import Cutter
 from serving.answers import AnswerBook
 from serving.batching import BatchQueue
+from serving.challenger import Challenger
 from serving.heat import HeatMaps
 from serving.metrics import Metrics
 from serving.model import ModelSlot
@@ -32,6 +33,7 @@ class Context:
     slot: ModelSlot
     queue: BatchQueue
     watcher: Watcher
+    challenger: Challenger
     cutter: Cutter
     uploads: Uploads
     room: WaitingRoom

@@ -25,7 +25,7 @@ from serving.batching import Outcome
 from serving.context import Context
 from serving.errors import InvalidRequest, RequestError
 from serving.heat import heat_json
-from serving.judging import Looking
+from serving.judging import Looking, look
 from serving.model import ServedModel
 from serving.problems import problem_of, written_refusal
 from serving.schemas import DetectOptions, FaceOptions
@@ -74,8 +74,7 @@ class Detect:
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[list[Header], str]:
-        model = self._context.slot.current()
-        answers = self._context.answers_of(model)
+        model = self._context.challenger.canary.choose(scope)
         options = parse_options(scope["query_string"], DetectOptions) if scope["query_string"] else _DEFAULTS
         self._context.queue.check_room()
         if options.explain:
@@ -88,17 +87,22 @@ class Detect:
             del body
             if options.explain and len(images) > 1:
                 raise InvalidRequest("explain=true takes one image at a time")
-            looks = [Looking(self._context, model, options, image) for image in images]
-            jobs = self._context.queue.submit(model, looks)
-            del images  # each goes as soon as it is decoded
-            outcomes = await self._context.room.wait(jobs, receive)
+            work = partial(self._judge, options, images, receive)
+            model, looks, outcomes, heat = await self._context.challenger.canary.attempt(model, work)
         finally:
             self._uploads.release(size)
+        answers = self._context.answers_of(model)
         if len(outcomes) > 1:
             return [_JSON, *answers.headers], f"[{','.join(map(partial(self._item, answers), looks, outcomes))}]"
-        heat = await self._heat(model, looks[0], outcomes[0], receive) if options.explain else ()
         prediction_id, text = _detection(answers, looks[0], outcomes[0], heat)
         return [_JSON, (b"x-prediction-id", prediction_id.encode()), *answers.headers], text
+
+    async def _judge(
+        self, options: DetectOptions, images: list[bytes], receive: Receive, model: ServedModel
+    ) -> tuple[ServedModel, list[Looking], list[Outcome], list[str]]:
+        looks, outcomes = await look(self._context, model, options, images, receive)
+        heat = await self._heat(model, looks[0], outcomes[0], receive) if options.explain else []
+        return model, looks, outcomes, heat
 
     async def _heat(self, model: ServedModel, look: Looking, outcome: Outcome, receive: Receive) -> list[str]:
         """Heat maps of the largest faces, as JSON, each of the emotion that is answered."""

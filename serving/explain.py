@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import Annotated
 from urllib.parse import quote
 
@@ -17,9 +18,10 @@ import cv2
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
+from starlette.types import Receive
 
 from emotion_detection.crops import Cut
-from emotion_detection.explain.heatmaps import overlay
+from emotion_detection.explain.heatmaps import Heat, overlay
 from emotion_detection.preprocess import Pixels, encode_png
 from serving.context import Context, context_of
 from serving.engine import Probabilities
@@ -62,12 +64,10 @@ async def explain(request: Request, options: Annotated[ExplainOptions, Query()])
     `explain.onnx`, else occlusion. A rollout is the same for every class.
     """
     context = context_of(request)
-    model = context.slot.current()
-    wanted = _index(model, options.target)
+    model = context.challenger.canary.choose(request.scope)
+    _index(model, options.target)
     context.heat.check_room()
-    cut, rows = await _judged(context, model, request, options)
-    target = int(rows[0].argmax()) if wanted is None else wanted
-    heat = await context.heat.explain(context.room, model, cut.images[:1], np.array([target]), request.receive)
+    model, cut, rows, target, heat = await _explained(context, model, request, options)
     answers = context.answers_of(model)
     prediction_id, detection = answers.detection(cut, rows)
     label, method = model.labels[target], context.heat.method(model)
@@ -93,9 +93,10 @@ def _index(model: ServedModel, label: str | None) -> int | None:
     return model.labels.index(label)
 
 
-async def _judged(
+async def _explained(
     context: Context, model: ServedModel, request: Request, options: ExplainOptions
-) -> tuple[Cut, Probabilities]:
+) -> tuple[ServedModel, Cut, Probabilities, int, Heat]:
+    """The model that answers, its faces, what it says of them, and the class of the largest with its heat map."""
     context.queue.check_room()
     kind, announced = (request.headers.get(name, "").encode("latin-1") for name in ("content-type", "content-length"))
     body = await context.uploads.receive(request.receive, kind, announced)
@@ -105,12 +106,23 @@ async def _judged(
         del body
         if len(images) > 1:
             raise TooManyImages(f"the form has {len(images)} images; one is explained at a time")
-        cut, rows = await judge(context, model, options, images.pop(), request.receive)
+        return await context.challenger.canary.attempt(
+            model, partial(_explain, context, options, images, request.receive)
+        )
     finally:
         context.uploads.release(size)
+
+
+async def _explain(
+    context: Context, options: ExplainOptions, images: list[bytes], receive: Receive, model: ServedModel
+) -> tuple[ServedModel, Cut, Probabilities, int, Heat]:
+    wanted = _index(model, options.target)
+    _, cut, rows = await judge(context, options, images, receive, model)
     if not len(rows):
         raise NoFace("no face was found; with faces=none the whole image is taken for one")
-    return cut, rows
+    target = int(rows[0].argmax()) if wanted is None else wanted
+    heat = await context.heat.explain(context.room, model, cut.images[:1], np.array([target]), receive)
+    return model, cut, rows, target, heat
 
 
 def _picture(image: Pixels, heat: NDArray[np.float32], overlaid: bool) -> bytes:

@@ -135,7 +135,7 @@ def _cors(settings: SafetySettings) -> dict[str, Any]:
     return {
         "allow_origins": settings.cors_origins,
         "allow_methods": ["GET", "POST"],
-        "allow_headers": ["Authorization", "Content-Type", "X-API-Key", "X-Request-Id"],
+        "allow_headers": ["Authorization", "Content-Type", "X-API-Key", "X-Request-Id", "X-Session-Id"],
         "expose_headers": ["Retry-After", "RateLimit", "X-Prediction-Id", "X-Request-Id", *lineage],
     }
 

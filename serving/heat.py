@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -32,9 +29,9 @@ from serving.batching import Job, Outcome
 from serving.errors import Overloaded
 from serving.metrics import Metrics
 from serving.model import ServedModel
+from serving.priority import step_back
 from serving.waiting import WaitingRoom
 
-NICENESS = 10
 Targets = NDArray[np.int64]
 
 
@@ -47,7 +44,7 @@ class HeatMaps:
         """
         self._metrics, self._size, self._waiting = metrics, size, 0
         self._explainers: WeakKeyDictionary[ServedModel, BundleExplainer] = WeakKeyDictionary()
-        self._thread = ThreadPoolExecutor(1, "heat", initializer=_step_back)
+        self._thread = ThreadPoolExecutor(1, "heat", initializer=step_back)
 
     def stop(self) -> None:
         """End the thread once all that waits is done."""
@@ -124,9 +121,3 @@ class HeatMaps:
 def heat_json(heat: NDArray[np.float32]) -> str:
     """A heat map (S, S) as rows of numbers with three decimals."""
     return json.dumps(heat.astype(np.float64).round(3).tolist(), separators=(",", ":"))
-
-
-def _step_back() -> None:
-    if sys.platform == "linux":  # where a thread has a niceness of its own
-        thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)

@@ -1,17 +1,19 @@
 """From an image file to the faces in it and the model's probabilities for them.
 
-looks = [Looking(context, model, options, image) for image in images]
-jobs = context.queue.submit(model, looks)                     # each keeps what it found, for the answer
-
-cut, rows = await judge(context, model, options, image, receive)        # one image, from submitting to the end
+looks, outcomes = await look(context, model, options, images, receive)      # each look keeps what it found
+model, cut, rows = await judge(context, options, [image], receive, model)   # one image
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from starlette.types import Receive
 
 from emotion_detection.crops import Cut
 from emotion_detection.preprocess import Pixels
+from serving.batching import Outcome
+from serving.canary import check
 from serving.context import Context
 from serving.engine import Probabilities
 from serving.model import ServedModel
@@ -39,24 +41,49 @@ class Looking:
         return cut.images
 
 
-async def judge(
-    context: Context, model: ServedModel, options: FaceOptions, image: bytes, receive: Receive
-) -> tuple[Cut, Probabilities]:
-    """Find the n faces of one image and judge them.
+class Judged(NamedTuple):
+    """One image."""
+
+    model: ServedModel
+    cut: Cut
+    """Its n faces."""
+    rows: Probabilities
+    """float32 (n, K), in the same order."""
+
+
+async def look(
+    context: Context, model: ServedModel, options: FaceOptions, images: list[bytes], receive: Receive
+) -> tuple[list[Looking], list[Outcome]]:
+    """Find the faces of images and judge them.
 
     Args:
+        images: emptied, so that each goes as soon as it is decoded, unless the champion may need them.
         receive: tells when the client leaves.
 
-    Returns:
-        The faces, and float32 (n, K) in the same order.
+    Raises:
+        Overloaded: there is no room for them.
+        Exception: a challenger failed.
+    """
+    looks = [Looking(context, model, options, image) for image in images]
+    if not model.on_trial:
+        images.clear()
+    outcomes = await context.room.wait(context.queue.submit(model, looks), receive)
+    if model.on_trial:
+        check(outcomes)
+    return looks, outcomes
+
+
+async def judge(
+    context: Context, options: FaceOptions, images: list[bytes], receive: Receive, model: ServedModel
+) -> Judged:
+    """As `look`, for one image.
 
     Raises:
         Overloaded, ClientGone, TimedOut: there is no room, or the waiting ended before the work.
         ImageError: the image cannot be used.
     """
-    look = Looking(context, model, options, image)
-    [outcome] = await context.room.wait(context.queue.submit(model, [look]), receive)
+    [found], [outcome] = await look(context, model, options, images, receive)
     if isinstance(outcome, Exception):
         raise outcome
-    assert look.cut is not None  # noqa: S101  (without it there would be no rows)
-    return look.cut, outcome
+    assert found.cut is not None  # noqa: S101  (without it there would be no rows)
+    return Judged(model, found.cut, outcome)

@@ -44,9 +44,7 @@ class LoadingMetrics:
         self._swaps = Counter(f"{model}_swaps", "Models that another one replaced while serving", registry=registry)
         polls = Counter(f"{asked}_polls", "Times the registry was asked", ["result"], registry=registry)
         self._polls = {result: polls.labels(result) for result in (*POLLS, *[ABSENT] * challenger)}
-        failures = Counter(
-            f"{model}_load_failures", "Models that could not be loaded", ["reason"], registry=registry
-        )
+        failures = Counter(f"{model}_load_failures", "Models that could not be loaded", ["reason"], registry=registry)
         self._failures = {reason: failures.labels(reason) for reason in FAILURES}
 
     def loaded(self, swapped: bool) -> None:

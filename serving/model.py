@@ -28,6 +28,8 @@ class ServedModel:
     engine: Engine
     created: float | None = None
     """When the version was registered, seconds since 1970; none where that is not known."""
+    on_trial: bool = False
+    """Whether it was loaded as a challenger: the champion answers where it fails."""
 
     @cached_property
     def digest(self) -> str:
@@ -68,6 +70,15 @@ class ModelSlot:
             raise NotReady(f"not ready: {self.reason}")
         return model
 
+    def other_than(self, model: ServedModel) -> ServedModel | None:
+        """The model, if there is one with another bundle than `model`."""
+        own = self.model
+        return None if own is None or own.digest == model.digest else own
+
     def replace(self, model: ServedModel, reason: str = "") -> None:
         """From now on, `model` answers; requests that hold the old one end with the old one."""
         self.model, self.reason = model, reason
+
+    def clear(self) -> None:
+        """From now on there is no model."""
+        self.model = None

@@ -25,6 +25,7 @@ from emotion_detection.faces import SIDE
 from emotion_detection.network import is_loopback
 from emotion_detection.preprocess import MAX_PIXELS
 from serving.catalogue import SHIPPED
+from serving.rollout import RolloutSettings
 from serving.safety import SafetySettings
 
 PREFIX = "EMOTION_"
@@ -35,7 +36,7 @@ class SettingsError(EmotionError):
     """An environment variable or option of the server has a wrong name or value."""
 
 
-class Settings(SafetySettings):
+class Settings(RolloutSettings, SafetySettings):
     """How the server runs."""
 
     model_config = SettingsConfigDict(
@@ -136,6 +137,16 @@ class Settings(SafetySettings):
     def _images_fit_the_queue(self) -> Settings:
         if self.max_images > self.queue_size:
             raise ValueError(f"max_images ({self.max_images}) must not exceed queue_size ({self.queue_size})")
+        return self
+
+    @model_validator(mode="after")
+    def _challengers_are_others(self) -> Settings:
+        if self.tries_challenger and self.bundle is not None:
+            raise ValueError(
+                "a challenger comes from the registry; shadow_share and canary_share do not go with bundle"
+            )
+        if self.tries_challenger and self.challenger_alias == self.alias:
+            raise ValueError(f"challenger_alias {self.alias!r} is the alias of the model that answers")
         return self
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query, WebSocket
@@ -169,8 +170,10 @@ class Stream:
 
     async def _detect(self, data: bytes) -> str:
         context = self._context
-        model = context.slot.current()  # a stream may see several
-        return context.answers_of(model).detection(*await judge(context, model, self._options, data, _never))[1]
+        model = context.challenger.canary.choose(self._socket.scope)  # a stream may see several
+        work = partial(judge, context, self._options, [data], _never)
+        model, cut, rows = await context.challenger.canary.attempt(model, work)
+        return context.answers_of(model).detection(cut, rows)[1]
 
 
 class _Rate:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import logging
 import random
 import threading
+from typing import Protocol
 
-from emotion_detection.errors import BundleError, GoldenMismatch, RegistryError
+from emotion_detection.errors import BundleError, GoldenMismatch, NoSuchVersion, RegistryError
 from serving.cache import CacheError
-from serving.metrics import Metrics
+from serving.loading_metrics import LoadingMetrics
 from serving.model import ModelSlot, ServedModel
 from serving.settings import Settings
-from serving.sources import KnownRefusal, open_source
+from serving.sources import KnownRefusal, Source
 
 JITTER = 0.2
 """Share by which pauses are shortened at random: servers that were started together must not ask together."""
@@ -28,20 +29,34 @@ HEAD_START = 1.0
 log = logging.getLogger(__name__)
 
 
+class Shown(Protocol):
+    """Where it is told what is loaded, and what was not."""
+
+    @property
+    def loading(self) -> LoadingMetrics: ...
+
+    def show_model(self, model: ServedModel) -> None:
+        """`model` is in the slot from now on."""
+
+
 class Watcher(threading.Thread):
     """Fills the slot. A daemon: a registry that hangs must not keep the process from ending."""
 
-    def __init__(self, settings: Settings, slot: ModelSlot, metrics: Metrics) -> None:
-        super().__init__(name="watcher", daemon=True)
-        self._settings, self._slot, self._metrics = settings, slot, metrics
-        self._source = open_source(settings)
+    begins, goes_on, nobody = "answers", "answers on", "no model yet"
+    """How the log speaks of a model."""
+
+    def __init__(
+        self, settings: Settings, source: Source, slot: ModelSlot, metrics: Shown, name: str = "watcher"
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self._settings, self._source, self._slot, self._metrics = settings, source, slot, metrics
         self._tried, self._wake, self._stopped = threading.Event(), threading.Event(), threading.Event()
         self._failures = 0
         """Polls since one succeeded."""
-        if self._source.follows:
-            metrics.loading.follows()
 
     def run(self) -> None:
+        if self._source.follows:
+            self._metrics.loading.follows()
         self._start_from_cache()
         while not self._stopped.is_set():
             self._wake.clear()
@@ -86,6 +101,8 @@ class Watcher(threading.Thread):
             self._end_poll("refused", str(error))
         except BundleError as error:
             self._fail("refused", "golden" if isinstance(error, GoldenMismatch) else "bundle", str(error))
+        except NoSuchVersion as error:
+            self._find_none(str(error))
         except (RegistryError, CacheError) as error:
             self._fail("failed", "registry" if isinstance(error, RegistryError) else "cache", str(error))
         except Exception as error:  # whatever goes wrong, the next attempt may succeed
@@ -98,7 +115,7 @@ class Watcher(threading.Thread):
         before = self._slot.model
         self._show(model)
         after = f" after {before.version}" if before else ""
-        log.info("model %s version %s answers%s", model.name, model.version, after)
+        log.info("model %s version %s %s%s", model.name, model.version, self.begins, after)
         try:
             self._source.remember(model)
         except CacheError as error:
@@ -109,11 +126,14 @@ class Watcher(threading.Thread):
         self._metrics.loading.loaded(swapped=self._slot.model is not None)
         self._slot.replace(model, reason)
 
+    def _find_none(self, reason: str) -> None:
+        self._fail("failed", "registry", reason)
+
     def _fail(self, result: str, kind: str, reason: str) -> None:
         self._metrics.loading.failed(kind)
         if reason != self._slot.reason:
             model = self._slot.model
-            log.warning("%s: %s", f"version {model.version} answers on" if model else "no model yet", reason)
+            log.warning("%s: %s", f"version {model.version} {self.goes_on}" if model else self.nobody, reason)
         self._end_poll(result, reason)
 
     def _end_poll(self, result: str, reason: str) -> None:

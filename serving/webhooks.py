@@ -45,6 +45,7 @@ async def registry_changed(request: Request) -> Accepted:
     body = await _receive(request)
     verify(secret.get_secret_value() if secret else "", request.headers, body, time.time())
     context.watcher.poll_now()
+    context.challenger.poll_now()
     return Accepted(status="accepted")
 
 

@@ -14,6 +14,7 @@
       ExportError         the exported graph does not answer as the trained model does
       ExplanationError    a model cannot be explained in the way that was asked for
       RegistryError       MLflow cannot be reached, or has no such run, version or alias
+        NoSuchVersion       it answers, and has no such version or alias
       PromotionRefused    the gate said no
       TuningError         the database of a study cannot be used, or none of its trials came to an end
       FaceModelError      the file of the face detector is missing, altered or cannot be fetched
@@ -83,6 +84,10 @@ class ExplanationError(EmotionError):
 
 class RegistryError(EmotionError):
     """MLflow cannot be reached, or has no such run, version or alias."""
+
+
+class NoSuchVersion(RegistryError):
+    """MLflow answers, and has no such version or alias."""
 
 
 class PromotionRefused(EmotionError):

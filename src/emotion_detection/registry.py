@@ -21,9 +21,9 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from emotion_detection.bundle import ModelBundle
-from emotion_detection.errors import RegistryError
+from emotion_detection.errors import NoSuchVersion, RegistryError
 from emotion_detection.mlflow_store import connect, explained, if_any, shown, tracking_uri
-from emotion_detection.versions import CHAMPION, DIGEST_TAG, VersionInfo, download_bundle, version_tags
+from emotion_detection.versions import CHALLENGER, CHAMPION, DIGEST_TAG, VersionInfo, download_bundle, version_tags
 
 __all__ = ["Registry", "VersionInfo", "download_bundle", "resolve_champion"]
 
@@ -64,11 +64,11 @@ class Registry:
         """A version by its number or alias.
 
         Raises:
-            RegistryError: there is none; the message says what there is.
+            NoSuchVersion: there is none; the message says what there is.
         """
         found = self._lookup(reference)
         if found is None:
-            raise RegistryError(self._no_such(reference))
+            raise NoSuchVersion(self._no_such(reference))
         return found
 
     def champion(self) -> VersionInfo | None:
@@ -100,7 +100,7 @@ class Registry:
             return self._info(created)
 
     def promote(self, version: VersionInfo, tags: Mapping[str, str] | None = None) -> None:
-        """Make a version champion; the one before becomes `previous`.
+        """Make a version champion; the one before becomes `previous`, and it challenges nobody any more.
 
         Args:
             tags: kept with the version: the verdict, or the reason for doing without.
@@ -111,6 +111,21 @@ class Registry:
             # The alias first: were we killed before the history is written, it would be repaired from the alias.
             self._client.set_registered_model_alias(self.model, CHAMPION, version.version)
             self._remember([*history, version.version])
+            if CHALLENGER in version.aliases:
+                self._client.delete_registered_model_alias(self.model, CHALLENGER)
+
+    def challenge(self, version: VersionInfo) -> None:
+        """Have servers try a version beside the champion."""
+        with explained(self.uri):
+            self._client.set_registered_model_alias(self.model, CHALLENGER, version.version)
+
+    def withdraw(self) -> VersionInfo | None:
+        """Have nothing tried any more; what was, if anything."""
+        challenger = self._lookup(CHALLENGER)
+        if challenger is not None:
+            with explained(self.uri):
+                self._client.delete_registered_model_alias(self.model, CHALLENGER)
+        return challenger
 
     def rollback(self) -> VersionInfo:
         """Make the champion before this one champion again; repeated, it goes further back.
@@ -233,7 +248,7 @@ class Registry:
             " ".join([version.version, *(f"@{alias}" for alias in version.aliases)]) for version in reversed(versions)
         ]
         kind = "version" if reference.isdecimal() else "alias"
-        hint = "; `emotion promote` sets it" if reference == CHAMPION else ""
+        hint = {CHAMPION: "; `emotion promote` sets it", CHALLENGER: "; `emotion challenge` sets it"}.get(reference, "")
         return f"{where} has no {kind} {reference!r}{hint}; there is {', '.join(names)}"
 
 

@@ -18,6 +18,7 @@ from emotion_detection.errors import BundleError
 from emotion_detection.mlflow_store import explained
 
 CHAMPION = "champion"
+CHALLENGER = "challenger"
 DIGEST_TAG = "bundle_sha256"
 
 

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import onnx
 from fastapi.testclient import TestClient
+from onnx import TensorProto, helper, numpy_helper
 
 from emotion_detection.bundle import (
     BUNDLE_FILE,
     GOLDEN_FILE,
+    MODEL_FILE,
+    OUTPUT_NAME,
     BundleInfo,
     file_sha256,
     read_bundle,
@@ -41,14 +45,50 @@ def promote(uri: str, model: str, version: str) -> None:
     registry.promote(registry.resolve(version))
 
 
+def challenge(uri: str, model: str, version: str) -> None:
+    registry = Registry(model, uri)
+    registry.challenge(registry.resolve(version))
+
+
+def withdraw(uri: str, model: str) -> None:
+    Registry(model, uri).withdraw()
+
+
 def with_foreign_golden_faces(directory: Path) -> TinyBundle:
     """All checksums are right, but the answers are those of another model."""
     bundle, other = write_bundle(directory, seed=8), write_bundle(directory.with_name("other"), seed=9)
     shutil.copy(other.directory / GOLDEN_FILE, directory / GOLDEN_FILE)
-    info = BundleInfo.model_validate_json((directory / BUNDLE_FILE).read_bytes())
-    files = info.files | {GOLDEN_FILE: file_sha256(directory / GOLDEN_FILE)}
-    write_bundle_info(directory, info.model_copy(update={"files": files}))
+    with_new_checksum(directory, GOLDEN_FILE)
     return bundle
+
+
+def that_fails_on_white(directory: Path) -> TinyBundle:
+    """It passes every check, and cannot be run on images that are white all over."""
+    bundle = write_bundle(directory, seed=8, spread=9)
+    model = onnx.load(directory / MODEL_FILE)
+    answers = model.graph.node[-1]
+    answers.output[0] = "answers"
+    constants = {"only": np.ones(1, np.float32), "most": np.float32(255)}
+    model.graph.initializer.extend(numpy_helper.from_array(np.array(array), name) for name, array in constants.items())
+    model.graph.node.extend(
+        [
+            helper.make_node("ReduceMin", ["pixels"], ["darkest"], keepdims=0),
+            helper.make_node("Div", ["darkest", "most"], ["share"]),
+            helper.make_node("Cast", ["share"], ["place"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["only", "place"], ["one"]),  # there is no second place
+            helper.make_node("Mul", ["answers", "one"], [OUTPUT_NAME]),
+        ]
+    )
+    onnx.save(model, directory / MODEL_FILE)
+    with_new_checksum(directory, MODEL_FILE)
+    return bundle
+
+
+def with_new_checksum(directory: Path, name: str) -> None:
+    """Have bundle.json say that a file is as it should be."""
+    info = BundleInfo.model_validate_json((directory / BUNDLE_FILE).read_bytes())
+    files = info.files | {name: file_sha256(directory / name)}
+    write_bundle_info(directory, info.model_copy(update={"files": files}))
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from emotion_detection.explain.heatmaps import occlusion, overlay
 from emotion_detection.preprocess import prepare
-from serving import heat as heat_module
 from serving.context import Context
+from serving.priority import NICENESS
 from serving.sources import load_directory
 from tests.serving.test_detect import assert_problem
 from tests.serving.tiny import LABELS, SIZE, TinyBundle, encode, heat_of, wait_until, write_bundle
@@ -150,7 +150,7 @@ def test_the_thread_steps_back_for_the_workers(explaining: TestClient) -> None:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     found = explaining.app.state.context.heat._thread.submit(niceness).result(20)
-    assert found == min(19, niceness() + heat_module.NICENESS)
+    assert found == min(19, niceness() + NICENESS)
 
 
 def test_a_model_that_was_replaced_leaves_nothing_behind(explaining: TestClient, tmp_path: Path) -> None:

@@ -214,6 +214,13 @@ def encode(
     return buffer.getvalue()
 
 
+def white() -> bytes:
+    """An image that is white all over, as a file."""
+    buffer = io.BytesIO()
+    Image.new("L", (SIZE, SIZE), 255).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Fail where a condition does not come true."""
     end = time.monotonic() + seconds
