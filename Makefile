@@ -17,7 +17,7 @@ PARAMS = $(foreach word,$(filter seed=% data.% validation.% training.% models.% 
 preset ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run zoo test check serve web prometheus monitor ui lock setup clean
+.PHONY: help run zoo test check serve web prometheus monitor dashboards ui lock setup clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ serve: $(SERVE_VENV)/.serve web ## Serve the champion at http://127.0.0.1:8000
 
 monitor: $(SERVE_VENV)/.serve prometheus ## Prometheus, Alertmanager, Pushgateway and the retrain webhook beside `make serve`; Ctrl-C ends them
 	PYTHONPATH=src $(SERVE_VENV)/bin/python -m monitoring.local $(MONITOR)
+
+dashboards: $(VENV)/.dev ## Write monitoring/grafana/dashboards/*.json from monitoring/dashboards and docs/runbook.md
+	PYTHONPATH=src python -m monitoring.dashboards
 
 prometheus:
 	@{ command -v prometheus && { command -v prometheus-alertmanager || command -v alertmanager; } && \
