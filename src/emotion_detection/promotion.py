@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from emotion_detection.registry import Registry, VersionInfo, download_bundle
 from emotion_detection.robustness import measure
 from emotion_detection.scoring import predictor, score
 from emotion_detection.slices import face_slicings
+
+if TYPE_CHECKING:
+    from emotion_detection.shadow_evidence import Demand
 
 CACHE = Path(".cache/bundles")
 
@@ -40,19 +44,28 @@ class Decision:
         return self.outcome != "refused"
 
 
-def promote(params: Params, registry: Registry, version: VersionInfo, reason: str | None = None) -> Decision:
+def promote(
+    params: Params,
+    registry: Registry,
+    version: VersionInfo,
+    reason: str | None = None,
+    demand: Demand | None = None,
+) -> Decision:
     """Make a version champion if it passes the gate; its verdict is kept in the registry in any case.
 
     Args:
         reason: promote whatever the gate says, and keep this with the version.
+        demand: what it must have shown in the shadow of the champion, if there is one.
 
     Raises:
         ArtifactError: the test images or a bundle are missing or damaged.
         RegistryError: MLflow cannot be reached.
+        DetectionError: a server that is to tell of the shadow does not answer, or follows another registry.
     """
     if version.is_champion:
         return Decision(version, "champion", None)
-    verdict = _judge_if_possible(params, registry, version) if reason else judge_version(params, registry, version)
+    judged = _judge_if_possible if reason else judge_version
+    verdict = judged(params, registry, version, demand)
     outcome = "forced" if reason else "promoted" if verdict and verdict.passed else "refused"
     tags = _verdict_tags(outcome, verdict) | ({"forced_because": reason} if reason else {})
     if verdict:
@@ -64,21 +77,26 @@ def promote(params: Params, registry: Registry, version: VersionInfo, reason: st
     return Decision(registry.resolve(version.version), outcome, verdict)
 
 
-def judge_version(params: Params, registry: Registry, version: VersionInfo) -> Verdict:
+def judge_version(params: Params, registry: Registry, version: VersionInfo, demand: Demand | None = None) -> Verdict:
     """Hold a version against the thresholds and against the champion; changes nothing.
 
+    Args:
+        demand: what it must have shown in the shadow of the champion, if there is one.
+
     Raises:
-        ArtifactError, RegistryError: as `promote`.
+        ArtifactError, RegistryError, DetectionError: as `promote`.
     """
     holdout, images = load_holdout()
     champion = registry.champion()
     rival = champion if champion and champion.version != version.version else None
-    return judge(
+    shown = demand.checks(rival, version) if demand and rival else ()
+    verdict = judge(
         params,
         holdout,
         _candidate(version, holdout, images, params),
         _candidate(rival, holdout, images) if rival else None,
     )
+    return verdict.model_copy(update={"checks": (*verdict.checks, *shown)})
 
 
 def load_holdout() -> tuple[Holdout, NDArray[np.uint8]]:
@@ -147,9 +165,11 @@ def measure_robustness(
     return measure(classes, images, holdout.truth, params.evaluation, params.seed)
 
 
-def _judge_if_possible(params: Params, registry: Registry, version: VersionInfo) -> Verdict | None:
+def _judge_if_possible(
+    params: Params, registry: Registry, version: VersionInfo, demand: Demand | None
+) -> Verdict | None:
     try:
-        return judge_version(params, registry, version)
+        return judge_version(params, registry, version, demand)
     except EmotionError:  # --force is for the case that the gate cannot be asked, too
         return None
 

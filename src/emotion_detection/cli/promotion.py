@@ -1,4 +1,4 @@
-"""`emotion promote`, `rollback`, `gate` and `trace`: which version serves, and why it may."""
+"""`emotion promote`, `challenge`, `rollback`, `gate` and `trace`: which version serves, and why it may."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from emotion_detection.pushing import push_verdict
 if TYPE_CHECKING:
     from emotion_detection.promotion import Decision
     from emotion_detection.registry import VersionInfo
+    from emotion_detection.shadow_evidence import Demand
 
+MIN_SCORED = 1000
+"""Faces without which a share of disagreement says little: 0.2 is then known to 2.5 points."""
 Which = Annotated[
     str | None,
     typer.Argument(
@@ -22,17 +25,35 @@ Which = Annotated[
     ),
 ]
 
+Servers = Annotated[
+    list[str] | None,
+    typer.Option("--shadow-url", metavar="URL", help="A server that tried it beside the champion; may be repeated."),
+]
+MinScored = Annotated[
+    int | None, typer.Option(min=0, help="Faces that both must have judged there.", show_default=str(MIN_SCORED))
+]
+MaxDisagreement = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Share of them that they may judge otherwise.")
+]
 
-def promote(
+
+def promote(  # noqa: PLR0913, PLR0917  one for each option
     which: Which = None,
     force: Annotated[bool, typer.Option("--force", help="Whatever the gate says; needs --reason.")] = False,
     reason: Annotated[str | None, typer.Option(help="Kept with the version.")] = None,
+    shadow_url: Servers = None,
+    min_scored: MinScored = None,
+    max_disagreement: MaxDisagreement = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a version champion if it passes the gate. Refused: the champion stays, exit status 1."""
+    """Make a version champion if it passes the gate. Refused: the champion stays, exit status 1.
+
+    With --shadow-url it must also have judged enough faces unseen, beside the champion.
+    """
+    demand = _demand(shadow_url, min_scored, max_disagreement)
     if force != bool(reason and reason.strip()):
         raise EmotionError("--force and --reason TEXT go together: say why the gate is overruled")
-    decision = decide(which, reason)
+    decision = decide(which, reason, demand)
     if as_json:
         print_json(decision_record(decision))
     else:
@@ -41,16 +62,50 @@ def promote(
         raise PromotionRefused(refusal(decision))
 
 
-def gate(which: Which = None, as_json: AsJson = False) -> None:
+def challenge(
+    which: Which = None,
+    stop: Annotated[bool, typer.Option("--stop", help="Have nothing tried any more.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have servers try a version beside the champion, as far as their settings say: --shadow-share, --canary-share."""
+    from emotion_detection.params import load_params
+    from emotion_detection.promotion import find_candidate
+    from emotion_detection.registry import Registry
+
+    params = load_params()
+    registry = Registry(params.registry.model)
+    version = registry.withdraw() if stop else find_candidate(params, registry, which)
+    if not stop and version is not None:
+        if version.is_champion:
+            raise EmotionError(f"{title(version)} is champion already; a challenger is another version")
+        registry.challenge(version)
+    if as_json:
+        print_json({"challenger": None if stop or version is None else version.version})
+    elif stop:
+        print(f"{title(version)} challenges no more" if version else "there was no challenger")
+    elif version is not None:
+        print(
+            f"challenger: {title(version)}; `emotion promote {version.version} --shadow-url URL` asks what it has shown"
+        )
+
+
+def gate(
+    which: Which = None,
+    shadow_url: Servers = None,
+    min_scored: MinScored = None,
+    max_disagreement: MaxDisagreement = None,
+    as_json: AsJson = False,
+) -> None:
     """Say what the gate would say of a version; changes nothing. Exit status 1 if it would refuse."""
     from emotion_detection.gate import table
     from emotion_detection.params import load_params
     from emotion_detection.promotion import find_candidate, judge_version
     from emotion_detection.registry import Registry
 
+    demand = _demand(shadow_url, min_scored, max_disagreement)
     params = load_params()
     registry = Registry(params.registry.model)
-    verdict = judge_version(params, registry, find_candidate(params, registry, which))
+    verdict = judge_version(params, registry, find_candidate(params, registry, which), demand)
     if as_json:
         print_json(verdict.model_dump())
     else:
@@ -102,7 +157,7 @@ def trace(
     print_table(f"{version.name} {title(version)}", ("link", "recorded", "can be followed", "how"), rows)
 
 
-def decide(which: str | None, reason: str | None = None) -> Decision:
+def decide(which: str | None, reason: str | None = None, demand: Demand | None = None) -> Decision:
     """Find the version that is meant, and promote it through the gate."""
     from emotion_detection.params import load_params
     from emotion_detection.promotion import find_candidate, promote
@@ -110,7 +165,7 @@ def decide(which: str | None, reason: str | None = None) -> Decision:
 
     params = load_params()
     registry = Registry(params.registry.model)
-    decision = promote(params, registry, find_candidate(params, registry, which), reason)
+    decision = promote(params, registry, find_candidate(params, registry, which), reason, demand)
     push_verdict(decision.version, decision.outcome, decision.verdict)
     return decision
 
@@ -136,6 +191,16 @@ def refusal(decision: Decision) -> str:
         f"the gate refused {title(decision.version)}: {failures}. Train a better one, change `gate` in params.yaml, "
         "or `emotion promote --force --reason TEXT`"
     )
+
+
+def _demand(servers: list[str] | None, min_scored: int | None, most: float | None) -> Demand | None:
+    if not servers:
+        if min_scored is not None or most is not None:
+            raise EmotionError("--min-scored and --max-disagreement are about a server: name it with --shadow-url URL")
+        return None
+    from emotion_detection.shadow_evidence import Demand
+
+    return Demand(tuple(servers), MIN_SCORED if min_scored is None else min_scored, most)
 
 
 def decision_record(decision: Decision) -> dict[str, object]:
