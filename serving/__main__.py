@@ -18,6 +18,8 @@ def main() -> None:
     with reported():
         settings = load_settings(sys.argv[1:])
         read_catalogue(settings.catalogue)  # a mistake in it is told before anything starts
+        if settings.feedback == "keep":
+            settings.open_feedback().create()
     serve(settings)
 
 

@@ -15,11 +15,12 @@ from itertools import chain, repeat
 from weakref import WeakKeyDictionary
 
 from emotion_detection.crops import Crop, Cut
-from emotion_detection.prediction_ids import id_prefix, new_id
+from emotion_detection.prediction_ids import MOST_CLASSES, PredictionIds, id_prefix
 from serving.engine import Probabilities
 from serving.metrics import Metrics
 from serving.model import ServedModel
 from serving.schemas import ModelReference
+from serving.waiting_faces import WaitingFaces
 
 Header = tuple[bytes, bytes]
 _NOBODY = '"label":null,"confidence":null,"probabilities":null'
@@ -33,13 +34,20 @@ _ANSWER = '{"prediction_id":"%s",%s,"image":{"width":%d,"height":%d},"faces":[%s
 class Answers:
     """Writes the answers of one model, and counts them."""
 
-    def __init__(self, model: ServedModel, metrics: Metrics) -> None:
+    def __init__(
+        self, model: ServedModel, metrics: Metrics, secret: bytes | None = None, waiting: WaitingFaces | None = None
+    ) -> None:
+        """Args:
+        secret: with which prediction ids are marked, so that people can judge the answers; none: they cannot.
+        waiting: where faces wait for being judged; none: nowhere.
+        """
         reference = ModelReference.of(model)
         self._version = model.version  # and not the model, which is to go once another one answers
         self.headers: list[Header] = [
             (name.lower().encode(), text.encode()) for name, text in reference.headers().items()
         ]
-        self._id_prefix = id_prefix(model.version, model.digest)
+        told = secret if len(model.labels) <= MOST_CLASSES else None
+        self._ids, self._waiting = PredictionIds(id_prefix(model.version, model.digest), told), waiting
         self._labels = [json.dumps(label) for label in model.labels]
         # 9 digits give back every float32.
         probabilities = ",".join(f"{label.replace('%', '%%')}:%.9g" for label in self._labels)
@@ -61,10 +69,12 @@ class Answers:
         Raises:
             ArithmeticError: the model gave something else than finite numbers.
         """
-        values = self._values(rows)
-        emotions = [self._judge(row) for row in values]
+        judged = [self._judge(row) for row in self._values(rows)]
+        emotions = [emotion for _, emotion in judged]
         faces = ",".join(map(_face, cut.crops, emotions, chain(heat, repeat(""))))
-        prediction_id = new_id(self._id_prefix)
+        prediction_id = self._ids.of([best for best, _ in judged])
+        if self._waiting is not None:
+            self._waiting.add(prediction_id, cut.images)
         start = _ANSWER % (prediction_id, emotions[0] if emotions else _NOBODY, cut.width, cut.height, faces)
         return prediction_id, start + self._end
 
@@ -77,9 +87,7 @@ class Answers:
         Raises:
             ArithmeticError: as `detection`.
         """
-        for row in self._values(rows):
-            self._judge(row)
-        return new_id(self._id_prefix)
+        return self._ids.of([self._judge(row)[0] for row in self._values(rows)])
 
     def _values(self, rows: Probabilities) -> list[list[float]]:
         values: list[list[float]] = rows.tolist()
@@ -87,12 +95,13 @@ class Answers:
             raise ArithmeticError(f"model {self._version} answered with {values}")
         return values
 
-    def _judge(self, row: list[float]) -> str:
+    def _judge(self, row: list[float]) -> tuple[int, str]:
+        """Index of the most probable emotion, and the JSON of all."""
         confidence = max(row)
         best = row.index(confidence)
         confidence = min(confidence, 1.0)  # float32 may round a certain answer to just above
         self._counters.count(best, confidence, row)
-        return self._emotion % (self._labels[best], confidence, *row)
+        return best, self._emotion % (self._labels[best], confidence, *row)
 
 
 def _face(crop: Crop, emotion: str, heat: str) -> str:
@@ -107,12 +116,13 @@ def _face(crop: Crop, emotion: str, heat: str) -> str:
 class AnswerBook:
     """The `Answers` of every model that still answers, made with the first of them."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, metrics: Metrics, secret: bytes | None = None, waiting: WaitingFaces | None = None) -> None:
+        """As `Answers`."""
+        self._metrics, self._secret, self._waiting = metrics, secret, waiting
         self._answers: WeakKeyDictionary[ServedModel, Answers] = WeakKeyDictionary()
 
     def __call__(self, model: ServedModel) -> Answers:
         answers = self._answers.get(model)
         if answers is None:
-            answers = self._answers[model] = Answers(model, self._metrics)
+            answers = self._answers[model] = Answers(model, self._metrics, self._secret, self._waiting)
         return answers

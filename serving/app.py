@@ -17,7 +17,7 @@ import cv2
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from serving import docs, explain, inference, page, problems, recommend, routes, stream, webhooks
+from serving import docs, explain, feedback, inference, page, problems, recommend, routes, stream, webhooks
 from serving.access import AccessMiddleware, RequestIds
 from serving.answers import AnswerBook
 from serving.batching import BatchQueue
@@ -28,6 +28,7 @@ from serving.detect import DetectPath
 from serving.faces import create_cutter
 from serving.gatekeeper import guard
 from serving.heat import HeatMaps
+from serving.judgements import Judgements
 from serving.logs import AccessLog
 from serving.metrics import Metrics, MetricsMiddleware
 from serving.model import ModelSlot
@@ -57,12 +58,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         SettingsError: the environment has a wrong value.
         FaceModelError: the settings name a file that is not YuNet's.
         CatalogueError: the catalogue of songs has a mistake.
+        FeedbackError: faces are to be kept, and cannot be.
     """
     settings = settings or load_settings()
     cv2.setNumThreads(1)  # the workers are the threads; more would stand in their way
     routers = [
         *ROUTERS,
         *page.routers(),
+        *feedback.routers(settings),
         *([webhooks.router] if settings.webhook_secret and not settings.bundle else []),
     ]
     metrics = Metrics(_documented_statuses(routers), problems.REASONS)
@@ -70,6 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     slot = ModelSlot()
     watcher = Watcher(settings, open_source(settings), slot, metrics)
     challenger = Challenger(settings, slot, queue, metrics)
+    judgements = Judgements(settings, metrics.feedback)
     context = Context(
         settings,
         metrics,
@@ -80,10 +84,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         cutter=create_cutter(settings, metrics),
         uploads=Uploads(settings),
         room=WaitingRoom(settings.answer_seconds),
-        answers_of=AnswerBook(metrics),
+        answers_of=AnswerBook(metrics, judgements.secret, judgements.faces),
         heat=HeatMaps(metrics, settings.heat_queue_size),
         streams=asyncio.Semaphore(settings.max_streams),
         playlists=Playlists(read_catalogue(settings.catalogue)),
+        judgements=judgements,
     )
 
     access_log, ids = AccessLog(settings), RequestIds()
@@ -92,12 +97,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, object]]:
         watcher.start()
         queue.start()
+        await judgements.start()
         challenger.start()
         await asyncio.to_thread(watcher.wait, PATIENCE)
         yield {TURNSTILE: Turnstile(context, ids, access_log)}  # uvicorn hands it to every connection
         watcher.stop()
         await asyncio.to_thread(challenger.stop)
         await asyncio.to_thread(queue.stop)
+        await judgements.stop()
         access_log.flush()
         await asyncio.to_thread(context.heat.stop)
 

@@ -15,6 +15,7 @@ from serving.answers import AnswerBook
 from serving.batching import BatchQueue
 from serving.challenger import Challenger
 from serving.heat import HeatMaps
+from serving.judgements import Judgements
 from serving.metrics import Metrics
 from serving.model import ModelSlot
 from serving.playlists import Playlists
@@ -42,6 +43,7 @@ class Context:
     streams: asyncio.Semaphore
     """A place for each stream that may be open."""
     playlists: Playlists
+    judgements: Judgements
 
 
 def context_of(request: Request) -> Context:

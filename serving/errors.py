@@ -17,6 +17,11 @@
         RateLimited         too many requests by one caller               (HTTP 429)
         UnknownHost         meant for another server                      (HTTP 421)
         BadSignature        a webhook that MLflow did not sign            (HTTP 401)
+        UnknownPrediction   feedback on an answer that nobody gave here   (HTTP 404)
+        ExpiredPrediction   feedback on an answer of long ago             (HTTP 410)
+        UnknownLabel        feedback with a label that the model lacks    (HTTP 422)
+        AlreadyJudged       something else was said of that face before   (HTTP 409)
+        FeedbackUnavailable feedback cannot be written down               (HTTP 503)
         ClientGone          the client left before its answer was there   (499, which nobody sees)
         NotReady            no model is loaded yet                        (HTTP 503)
         Overloaded          more waits than can be answered soon          (HTTP 503)
@@ -92,6 +97,26 @@ class UnknownHost(RequestError):
 
 class BadSignature(RequestError):
     """MLflow did not sign this, or not lately."""
+
+
+class UnknownPrediction(RequestError):
+    """This server gave no such answer, or there is nothing on it to delete."""
+
+
+class ExpiredPrediction(RequestError):
+    """The answer was given too long ago to be judged."""
+
+
+class UnknownLabel(RequestError):
+    """The model that answered has no such label."""
+
+
+class AlreadyJudged(RequestError):
+    """Something else was said of that face before."""
+
+
+class FeedbackUnavailable(RequestError):
+    """The file of feedback cannot be used."""
 
 
 class ClientGone(RequestError):

@@ -134,7 +134,7 @@ def _cors(settings: SafetySettings) -> dict[str, Any]:
     lineage = [ModelReference.header(field) for field in ModelReference.model_fields]
     return {
         "allow_origins": settings.cors_origins,
-        "allow_methods": ["GET", "POST"],
+        "allow_methods": ["GET", "POST", "DELETE"],
         "allow_headers": ["Authorization", "Content-Type", "X-API-Key", "X-Request-Id", "X-Session-Id"],
         "expose_headers": ["Retry-After", "RateLimit", "X-Prediction-Id", "X-Request-Id", *lineage],
     }

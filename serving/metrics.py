@@ -53,6 +53,7 @@ class Metrics:
         self._create_stage_metrics()
         self._create_queue_metrics()
         self._model = ModelMetrics(self.registry)
+        self.feedback = self._model.feedback
         self.loading = LoadingMetrics(self.registry)
         self.faces = FaceMetrics(self.registry)
         self.streams = StreamMetrics(self.registry)

@@ -16,6 +16,7 @@ from prometheus_client.utils import floatToGoString
 
 from emotion_detection.bundle import BundleInfo
 from emotion_detection.reference import EDGES, Reference
+from serving.feedback_metrics import FeedbackMetrics
 from serving.histograms import Histogram
 from serving.model import ServedModel
 from serving.process_metrics import several_processes
@@ -86,6 +87,7 @@ class ModelMetrics:
             multiprocess_mode="livemin",
         )
         self._ready = gauge("emotion_model_ready", "Whether a model is loaded", multiprocess_mode="livemin")
+        self.feedback = FeedbackMetrics(registry)
 
     def show(self, model: ServedModel) -> None:
         """Tell which model answers from now on."""
@@ -99,7 +101,8 @@ class ModelMetrics:
         self._ready.set(1)
 
     def counters(self, model: ServedModel) -> PredictionCounters:
-        """Where the predictions of a model are counted."""
+        """Where the predictions of a model are counted; from then on people can judge them."""
+        self.feedback.add(model)
         return PredictionCounters(self, model)
 
     def _show_reference(self, info: BundleInfo, version: str) -> None:

@@ -23,8 +23,11 @@ from starlette.responses import JSONResponse
 from emotion_detection.errors import BrokenImage, ImageError, ImageTooLarge, NotAnImage
 from serving.context import context_of
 from serving.errors import (
+    AlreadyJudged,
     BadSignature,
     ClientGone,
+    ExpiredPrediction,
+    FeedbackUnavailable,
     ForeignOrigin,
     IncompleteBody,
     InvalidRequest,
@@ -40,7 +43,9 @@ from serving.errors import (
     TooManyImages,
     Unauthorized,
     UnknownHost,
+    UnknownLabel,
     UnknownModel,
+    UnknownPrediction,
     UnsupportedBody,
     UpgradeRequired,
 )
@@ -80,6 +85,11 @@ KINDS: Mapping[type[Exception], Kind] = {
     UnknownHost: Kind(421, "unknown-host", "Unknown host"),
     RateLimited: Kind(429, "rate-limited", "Too many requests"),
     BadSignature: Kind(401, "bad-signature", "Bad signature"),
+    UnknownPrediction: Kind(404, "unknown-prediction", "Unknown prediction"),
+    ExpiredPrediction: Kind(410, "expired-prediction", "Expired prediction"),
+    UnknownLabel: Kind(422, "unknown-label", "Unknown label"),
+    AlreadyJudged: Kind(409, "already-judged", "Already judged"),
+    FeedbackUnavailable: Kind(503, "feedback-unavailable", "Feedback unavailable"),
     ClientGone: Kind(499, "client-gone", "Client gone"),
     NotReady: Kind(503, "not-ready", "Not ready"),
     Overloaded: Kind(503, "overloaded", "Overloaded"),

@@ -25,6 +25,7 @@ _EXAMPLE_MODEL: JsonDict = {
 }
 
 
+EXAMPLE_PREDICTION_ID = "7-2c26b46b-01932c07-209f-7b5e-8d3c-5a0c9f1e7b42-01-9f86d081884c7d65"
 _EXAMPLE_EMOTION: JsonDict = {
     "label": "happy",
     "confidence": 0.91,
@@ -46,7 +47,7 @@ _EXAMPLE_FACE: JsonDict = {
 }
 
 _EXAMPLE_DETECTION: JsonDict = {
-    "prediction_id": "7-2c26b46b-01932c07-209f-7b5e-8d3c-5a0c9f1e7b42",
+    "prediction_id": EXAMPLE_PREDICTION_ID,
     **_EXAMPLE_EMOTION,
     "image": {"width": 1280, "height": 720},
     "faces": [_EXAMPLE_FACE],
@@ -159,7 +160,8 @@ class Detection(Answer):
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE_DETECTION]})
 
     prediction_id: str
-    """Names this answer and says which model gave it: `emotion trace ID`. Also in the header X-Prediction-Id."""
+    """Names this answer and says which model gave it: `emotion trace ID`. Also in the header X-Prediction-Id. With it
+    `/feedback` is told what a face really shows."""
     label: str | None
     """The most probable emotion of the largest face; null where there is no face."""
     confidence: float | None = Field(ge=0, le=1)

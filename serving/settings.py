@@ -25,6 +25,7 @@ from emotion_detection.faces import SIDE
 from emotion_detection.network import is_loopback
 from emotion_detection.preprocess import MAX_PIXELS
 from serving.catalogue import SHIPPED
+from serving.feedback_settings import FeedbackSettings
 from serving.rollout import RolloutSettings
 from serving.safety import SafetySettings
 
@@ -36,7 +37,7 @@ class SettingsError(EmotionError):
     """An environment variable or option of the server has a wrong name or value."""
 
 
-class Settings(RolloutSettings, SafetySettings):
+class Settings(FeedbackSettings, RolloutSettings, SafetySettings):
     """How the server runs."""
 
     model_config = SettingsConfigDict(
@@ -187,7 +188,7 @@ def load_settings(arguments: Sequence[str] = ()) -> Settings:
             each, with what was found and what is expected.
     """
     _refuse_typos()
-    for name in ("webhook-secret", "api-keys"):
+    for name in ("webhook-secret", "api-keys", "feedback-key", "feedback-secret"):
         if any(argument.partition("=")[0] == f"--{name}" for argument in arguments):
             variable = PREFIX + name.replace("-", "_").upper()
             raise SettingsError(f"--{name}: every user of this machine could read it; set {variable}")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from emotion_detection.prediction_ids import id_prefix, new_id, parse_id
+from emotion_detection.prediction_ids import PredictionIds, id_prefix, is_marked, mark_key, new_id, parse_id
 
 DIGEST = "2c26b46b68ff" + 52 * "0"
 
@@ -31,13 +31,36 @@ def test_names_differ() -> None:
     assert len({new_id("7-2c26b46b") for _ in range(10_000)}) == 10_000
 
 
+@pytest.mark.parametrize("predicted", [[3], [3, 0, 255], list(range(40))])
+def test_a_marked_name_says_what_was_seen_and_cannot_be_changed(predicted: list[int]) -> None:
+    secret, other = mark_key("a secret"), mark_key("another")
+    name = PredictionIds(id_prefix("7", DIGEST), secret).of(predicted)
+    found = parse_id(name)
+    assert found is not None
+    assert (found.version, found.predicted) == ("7", tuple(predicted[:32]))
+    assert (is_marked(name, secret), is_marked(name, other)) == (True, False)
+    for place, digit in enumerate(name):
+        changed = name[:place] + ("1" if digit != "1" else "2") + name[place + 1 :]
+        assert not (parse_id(changed) and is_marked(changed, secret))
+
+
+def test_without_a_secret_or_a_face_a_name_says_nothing_of_what_was_seen() -> None:
+    for name in (PredictionIds("7-2c26b46b", mark_key("a secret")).of([]), PredictionIds("7-2c26b46b").of([1])):
+        assert len(name) == len("7-2c26b46b-") + 36
+        found = parse_id(name)
+        assert found is not None
+        assert found.predicted == ()
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "", "7", "champion", "7-2c26b46b", "01a1feb8-8861-7efc-9e6d-8a2f34ca264c",
         "x-7-2c26b46b-01a1feb8-8861-7efc-9e6d-8a2f34ca264c", "7-2c26b46b-01a1feb8-8861-7efc-9e6d-8a2f34ca264",
         "7-2c26b46-01a1feb8-8861-7efc-9e6d-8a2f34ca264c", "seven-2c26b46b-01a1feb8-8861-7efc-9e6d-8a2f34ca264c",
-        f"7-2c26b46b-{uuid.UUID(int=0)}",
+        f"7-2c26b46b-{uuid.UUID(int=0)}", "7-2c26b46b-ffffffff-ffff-7efc-9e6d-8a2f34ca264c",
+        "7-2c26b46b-01a1feb8-8861-7efc-9e6d-8a2f34ca264c-0-9f86d081884c7d65",
+        "7-2c26b46b-01a1feb8-8861-7efc-9e6d-8a2f34ca264c-01-9f86d081884c7d6",
     ],
 )  # fmt: skip
 def test_other_texts_are_no_names(text: str) -> None:

@@ -35,6 +35,8 @@ export async function features() {
     heat: parameters.includes("explain"),
     stream: "/stream" in paths,
     songs: "/recommend" in paths,
+    feedback: "/feedback" in paths,
+    keepsForDays: paths["/feedback"]?.post?.["x-keeps-faces-for-days"] ?? null,
     device: "/model/model.onnx" in paths,
   };
 }
@@ -51,6 +53,12 @@ export async function detect(file, explain) {
   const response = await ask(explain ? "/detect?explain=true" : "/detect", { method: "POST", body: form });
   const answer = await response.json();
   return { answer, ms: performance.now() - start };
+}
+
+/** Say what a face of an answer shows. */
+export async function giveFeedback(prediction_id, face, label) {
+  const body = JSON.stringify({ prediction_id, face, label });
+  return (await ask("/feedback", { method: "POST", body, headers: { "Content-Type": "application/json" } })).json();
 }
 
 let session = null;

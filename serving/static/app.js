@@ -4,6 +4,7 @@ import { Problem, detect, features, modelCard, recommend, setKey } from "./api.j
 import { sentence, showAnswer } from "./answer.js";
 import { Camera } from "./camera.js";
 import { load } from "./device.js";
+import { Feedback } from "./feedback.js";
 import { copyButton, showLineage } from "./lineage.js";
 import { Picture } from "./picture.js";
 import { Timeline } from "./timeline.js";
@@ -14,6 +15,10 @@ const SPEAK = 3_000; // ms between two sentences about a stream
 const state = { file: null, bitmap: null, faces: [], chosen: 0, camera: null, model: null, turn: 0, spoken: 0 };
 const picture = new Picture($("picture"), pick, () => again());
 const timeline = new Timeline($("timeline"), $("legend"));
+const feedback = new Feedback(complain, (text) => {
+  forget();
+  toast(text);
+});
 let able = {};
 
 async function start() {
@@ -25,6 +30,7 @@ async function start() {
   }
   $("heat-switch").hidden = !able.heat;
   $("device-switch").hidden = $("device-note").hidden = !able.device;
+  feedback.tell(able.keepsForDays);
   $("camera").hidden = !navigator.mediaDevices?.getUserMedia;
   document.body.dataset.ready = "true";
 }
@@ -145,7 +151,7 @@ function showFrame(answer, ms, where) {
 
 function show(answer, ms, where) {
   state.faces = answer.faces;
-  state.shown = { ms, where, size: answer.image };
+  state.shown = { ms, where, size: answer.image, id: answer.prediction_id };
   pick(Math.max(0, Math.min(state.chosen, state.faces.length - 1)));
   $("picture").setAttribute("aria-label", sentence(state.faces));
   if (answer.prediction_id) showTrace(answer.prediction_id);
@@ -155,8 +161,9 @@ function show(answer, ms, where) {
 
 function pick(index) {
   state.chosen = index;
-  const { ms, where, size } = state.shown;
+  const { ms, where, size, id } = state.shown;
   picture.mark(state.faces, index, size);
+  feedback.offer(able.feedback && !state.camera && id, state.faces[index], index);
   showAnswer(state.faces, index, ms, where, (other) => {
     pick(other);
     if (!state.camera) sing();
@@ -182,13 +189,16 @@ async function sing() {
 }
 
 function tell(problem) {
-  $("problem").textContent = problem.message;
+  complain(problem);
+  if (state.camera) return;
+  $("summary").textContent = "There is no answer.";
+  $("result").hidden = $("song").hidden = true;
+}
+
+function complain({ message, status }) {
+  $("problem").textContent = message;
   $("problem").hidden = false;
-  if (!state.camera) {
-    $("summary").textContent = "There is no answer.";
-    $("result").hidden = $("song").hidden = true;
-  }
-  $("key-form").hidden = problem.status !== 401;
+  $("key-form").hidden = status !== 401;
 }
 
 function forget() {

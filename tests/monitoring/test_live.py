@@ -8,28 +8,32 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from emotion_detection.bundle import BUNDLE_FILE, BundleInfo
 from emotion_detection.reference import EDGES
 from emotion_detection.stats import jensen_shannon, population_stability_index
-from monitoring.retrain.metrics import Metrics as RetrainMetrics
 from monitoring.stack import Addresses, Times, write_configs
+from serving.challenger_metrics import CanaryMetrics, ChallengerMetrics, ShadowMetrics
 from tests.clone import free_port, wait_for
+from tests.monitoring.panels import BOARDS, panels, queries, written
+from tests.monitoring.programs import pushgateway, webhook
 from tests.monitoring.prometheus import RULES, need_prometheus
+from tests.monitoring.pushed import push_all
 from tests.monitoring.rule_tests import all_rules
+from tests.project import copy_project
 from tests.serving.processes import Server, running
 from tests.serving.tiny import LABELS, encode, some_reference, wait_until, write_bundle
 
-FACES = 330
-NOT_YET_SERVED = {"emotion_feedback_total"}
-"""The rules do without it."""
+FACES, JUDGED = 330, 120
+"""The first ones are judged: every other one is said to be wrong."""
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +42,8 @@ class Prometheus:
     """One that runs."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url, self.then = url, 0.0
+        """`then`: when all was seen, seconds since 1970."""
 
     def ask(self, path: str, **parameters: object) -> Any:
         return httpx.get(f"{self.url}/api/v1/{path}", params=parameters, timeout=20).raise_for_status().json()["data"]
@@ -55,15 +60,15 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(directory: Path, server: str) -> Iterator[Prometheus]:
-    """Scrapes a server every second, and evaluates as often."""
+def prometheus(directory: Path, **targets: str) -> Iterator[Prometheus]:
+    """Scrapes a server every second, and evaluates as often; `targets` are `Addresses`."""
     need_prometheus()
     rules = directory / "rules"
     rules.mkdir(parents=True)
     for path in RULES.glob("*.yml"):
         (rules / path.name).write_text(re.sub(r"interval: \w+", "interval: 1s", path.read_text()))
     address = f"127.0.0.1:{free_port()}"
-    write_configs(directory, Addresses(server=server, prometheus=address), Times(scrape="1s"), rules=rules)
+    write_configs(directory, Addresses(prometheus=address, **targets), Times(scrape="1s"), rules=rules)
     command = ["prometheus", f"--config.file={directory / 'prometheus.yml'}", f"--web.listen-address={address}"]
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen([*command, f"--storage.tsdb.path={directory / 'data'}"], stdout=log, stderr=log)
@@ -76,27 +81,45 @@ def prometheus(directory: Path, server: str) -> Iterator[Prometheus]:
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Prometheus]]:
-    """A server that was asked for `FACES` faces, which Prometheus has seen."""
+def watched(tmp_path_factory: pytest.TempPathFactory, project_template: Path) -> Iterator[tuple[Server, Prometheus]]:
+    """What Prometheus has seen: a server that was asked for `FACES` faces and told of `JUDGED` what they show, a webhook
+    that was told nothing, and a pipeline.
+    """
     need_prometheus()
     directory = tmp_path_factory.mktemp("watched")
     bundle = write_bundle(directory / "bundle", seed=1, spread=9, reference=some_reference())
     with (
         running(directory, "--bundle", str(bundle.directory), EMOTION_FACE_MODEL="") as server,
-        prometheus(directory / "prometheus", server.url.removeprefix("http://")) as watching,
+        webhook(directory) as retrain,
+        pushgateway(directory / "pushgateway") as pushed,
+        prometheus(
+            directory / "prometheus", **addresses(server=server, retrain=retrain, pushgateway=pushed)
+        ) as watching,
     ):
+        push_all(copy_project(project_template, directory / "project"), pushed)
         wait_until(lambda: bool(watching.values("emotion_model_ready == 1")))
         with ThreadPoolExecutor(4) as pool, httpx.Client(timeout=60) as client:
 
             def ask(seed: int) -> None:
-                client.post(f"{server.url}/detect", files={"file": encode(seed)}).raise_for_status()
+                answer = client.post(f"{server.url}/detect", files={"file": encode(seed)}).raise_for_status().json()
+                if seed < JUDGED:
+                    label = LABELS[(LABELS.index(answer["label"]) + seed % 2) % len(LABELS)]
+                    said = {"prediction_id": answer["prediction_id"], "label": label}
+                    client.post(f"{server.url}/feedback", json=said).raise_for_status()
 
             list(pool.map(ask, range(FACES)))
+            assert client.post(f"{server.url}/detect", content=b"no image").status_code == 415
         wait_until(lambda: bool(watching.values("job:emotion_input_drift:psi > 0")), seconds=60)
         time.sleep(2)
         [counted] = watching.values("sum(emotion_predictions_total)").values()
         assert counted == FACES
+        watching.then = time.time()
         yield server, watching
+
+
+def addresses(**urls: Any) -> dict[str, str]:
+    """host:port of a URL, or of what has one."""
+    return {name: getattr(url, "url", url).removeprefix("http://") for name, url in urls.items()}
 
 
 def test_psi_and_jensen_shannon_are_those_of_numpy(watched: tuple[Server, Prometheus]) -> None:
@@ -145,16 +168,49 @@ def test_the_estimated_accuracy_is_that_of_the_confidences(watched: tuple[Server
     assert estimated == pytest.approx(mean + 0.8 - 0.78, abs=1e-3)
 
 
+def test_the_live_accuracy_is_that_of_the_feedback(watched: tuple[Server, Prometheus]) -> None:
+    _, prometheus = watched
+    cells = prometheus.values("emotion_feedback_total")
+    right = sum(count for labels, count in cells.items() if dict(labels)["predicted"] == dict(labels)["actual"])
+    assert (len(cells), sum(cells.values()), right) == (len(LABELS) ** 2, JUDGED, JUDGED / 2)
+    found = prometheus.values("job:emotion_accuracy:live")
+    assert {dict(labels)["window"] for labels in found} == {"1d", "7d"}
+    assert list(found.values()) == pytest.approx([0.5, 0.5], abs=1e-3)
+
+
 def test_every_metric_that_a_rule_names_is_there(watched: tuple[Server, Prometheus]) -> None:
-    server, _ = watched
+    _, prometheus = watched
     text = " ".join(rule["expr"] for rule in all_rules())
-    named = set(re.findall(r"(?<![\w:])emotion_\w+(?![\w:])", text)) - NOT_YET_SERVED
-    pages = (server.get("/metrics").text, generate_latest(RetrainMetrics().registry).decode())
-    served = {sample.name for page in pages for family in parse_text(page) for sample in family.samples}
+    named = set(re.findall(r"(?<![\w:])emotion_\w+(?![\w:])", text))
     assert len(named) > 15
-    assert named - served == set()
+    assert named - served(prometheus) == set()
     recorded = {rule["record"] for rule in all_rules() if "record" in rule}
     assert set(re.findall(r"[\w]+:[\w:]+", text)) - recorded == set()
+
+
+def served(prometheus: Prometheus) -> set[str]:
+    """Names of all metrics: those that were seen, and a challenger's, of which there is none here."""
+    registry = CollectorRegistry()
+    for metrics in (ChallengerMetrics(registry), ShadowMetrics(registry, 0.2, 9), CanaryMetrics(registry, 0.2)):
+        assert metrics
+    ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+    of_challenger = {family.name + end for family in registry.collect() for end in ends[family.type]}
+    return of_challenger | set(prometheus.ask("label/__name__/values"))
+
+
+def test_every_panel_asks_for_metrics_that_are_there_and_gets_figures(watched: tuple[Server, Prometheus]) -> None:
+    _, prometheus = watched
+    known = served(prometheus) | {rule["record"] for rule in all_rules() if "record" in rule}
+    empty = set()
+    for board in BOARDS:
+        for title, expression in queries(board):
+            names = set(re.findall(r"(?<![\w:$\"])(?:emotion_|process_)\w+|\w+:\w[\w:]*|\bup\b", expression))
+            assert names - known == set(), title
+            values = prometheus.values(written(expression), prometheus.then)
+            assert all(map(isfinite, values.values())), title
+            if not values:
+                empty.add(title)
+    assert empty == {"Age", *(panel["title"] for panel in panels("model") if "challenger" in str(panel["targets"]))}
 
 
 def test_every_rule_is_evaluated_without_an_error_and_drift_is_told(watched: tuple[Server, Prometheus]) -> None:
@@ -164,4 +220,4 @@ def test_every_rule_is_evaluated_without_an_error_and_drift_is_told(watched: tup
     assert {rule["name"]: rule["lastError"] for rule in rules if rule.get("lastError")} == {}
     assert {rule["health"] for rule in rules} == {"ok"}
     pending = {alert["labels"]["alertname"] for alert in prometheus.ask("alerts")["alerts"]}
-    assert {"EmotionInputDrift", "EmotionClassDrift"} <= pending
+    assert {"EmotionInputDrift", "EmotionClassDrift", "EmotionLiveAccuracyLow"} <= pending

@@ -183,6 +183,46 @@ def test_a_song_is_suggested_and_another_one(page: Page) -> None:
     expect(page.locator("#song-title")).not_to_have_text(first)
 
 
+def test_a_visitor_says_what_a_face_shows(page: Page, server: Server) -> None:
+    choose(page, PHOTO)
+    expected = api(server, PHOTO)["faces"]
+    page.locator("#faces button").nth(1).click()
+    actual = next(label for label in LABELS if label != expected[1]["label"])
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("status")).to_have_text("")  # nothing is sent before something is chosen
+    page.get_by_label("No, it is").select_option(actual)
+    with page.expect_request("**/feedback") as request:
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+    assert request.value.post_data_json | {"prediction_id": ""} == {"prediction_id": "", "face": 1, "label": actual}
+    expect(page.get_by_role("status")).to_have_text("Thank you.")
+    expect(page.locator("#feedback")).to_be_hidden()
+    assert page.evaluate("document.activeElement.id") == "answer"
+    page.locator("#faces button").nth(0).click()
+    with page.expect_request("**/feedback") as request:
+        page.get_by_role("button", name="Yes").click()
+    assert request.value.post_data_json["label"] == expected[0]["label"]
+    page.locator("#faces button").nth(1).click()
+    expect(page.locator("#feedback")).to_be_hidden()
+    series = f'emotion_feedback_total{{actual="{actual}",model_version="{server.get("/model").json()["version"]}",'
+    assert f'{series}predicted="{expected[1]["label"]}"}} 1.0' in server.get("/metrics").text
+    expect(page.locator("footer")).to_contain_text("none is stored or logged")
+
+
+def test_a_visitor_is_told_where_faces_are_kept(page: Page, server: Server) -> None:
+    def keeping(route: Route) -> None:
+        described = httpx.get(f"{server.url}/openapi.json").json()
+        described["paths"]["/feedback"]["post"]["x-keeps-faces-for-days"] = 30
+        route.fulfill(body=json.dumps(described), content_type="application/json")
+
+    page.route("**/openapi.json", keeping)
+    open_page(page, server.url)
+    choose(page, FACE)
+    expect(page.locator("#feedback-keeps")).to_contain_text("the server keeps this face for 30 days")
+    expect(page.locator("footer")).to_contain_text("is kept, cut out, for 30 days")
+    expect(page.locator("footer")).not_to_contain_text("none is stored")
+
+
 def test_the_camera_draws_a_time_line_until_it_is_stopped(page: Page) -> None:
     with page.expect_websocket() as socket:
         page.click("#camera")
@@ -206,7 +246,7 @@ def test_the_camera_draws_a_time_line_until_it_is_stopped(page: Page) -> None:
 def test_what_a_server_does_not_have_is_not_offered(page: Page, server: Server) -> None:
     def without(route: Route) -> None:
         described = httpx.get(f"{server.url}/openapi.json").json()
-        for path in ("/stream", "/recommend", "/model/model.onnx"):
+        for path in ("/stream", "/recommend", "/feedback", "/model/model.onnx"):
             described["paths"].pop(path, None)
         described["paths"]["/detect"]["post"]["parameters"] = []
         route.fulfill(body=json.dumps(described), content_type="application/json")
@@ -221,6 +261,7 @@ def test_what_a_server_does_not_have_is_not_offered(page: Page, server: Server) 
     page.click("#camera")
     choose(page, FACE)
     expect(page.locator("#song")).to_be_hidden()
+    expect(page.locator("#feedback")).to_be_hidden()
 
 
 def test_an_error_is_told_in_words(page: Page, wrong: list[str]) -> None:

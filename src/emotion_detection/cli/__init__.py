@@ -16,6 +16,7 @@ from emotion_detection.cli import (
     comparison,
     detect,
     explain,
+    feedback,
     import_hf,
     keys,
     labels,
@@ -69,3 +70,4 @@ app.command(context_settings=serve.OPTIONS)(serve.serve)
 app.command(name="fetch-face-model")(detect.fetch_face_model)
 app.command()(ui.ui)
 app.add_typer(keys.keys, name="keys")
+app.add_typer(feedback.feedback, name="feedback")
