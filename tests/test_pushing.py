@@ -12,12 +12,12 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from emotion_detection.artifacts import VALIDATION_JSON, write_record
-from emotion_detection.data.report import SPLITS, ClassCount, DuplicateStatistics, ValidationReport
+from emotion_detection.data.report import SPLITS
 from emotion_detection.errors import EmotionError
 from emotion_detection.pushing import PASSWORD, URL, USERNAME, measured
 from tests.clone import ROOT, free_port
 from tests.monitoring.programs import pushgateway
+from tests.monitoring.pushed import DROPPED, write_validation
 from tests.project import ACCURACY
 from tests.test_cli import succeed
 from tests.workspace import COUNTS, LABELS
@@ -53,7 +53,7 @@ def known(url: str, stage: str, model: str = "") -> dict[tuple[str, tuple[str, .
 
 @pytest.mark.usefixtures("project")
 def test_a_stage_tells_how_long_it_took_and_what_it_made(told: str) -> None:
-    write_report()
+    write_validation()
     for stage in ("validate", "shards", "ingest"):
         with measured(stage):
             pass
@@ -67,7 +67,7 @@ def test_a_stage_tells_how_long_it_took_and_what_it_made(told: str) -> None:
     dropped = {
         labels: count for (name, labels), count in known(told, "validate").items() if name.endswith("_images_dropped")
     }
-    assert {labels: count for labels, count in dropped.items() if count} == {("duplicate", "train"): 3}
+    assert {labels: count for labels, count in dropped.items() if count} == {("duplicate", "train"): DROPPED}
     assert len(dropped) == len(SPLITS) * len(["class", "duplicate", "unreadable"])
     trained = known(told, "train", "good")
     assert trained["emotion_pipeline_training_seconds", ()] == 5
@@ -76,24 +76,6 @@ def test_a_stage_tells_how_long_it_took_and_what_it_made(told: str) -> None:
     value = ACCURACY["good"]
     for name, expected in (("accuracy", value), ("accuracy_low", value - 0.1), ("accuracy_high", value + 0.1)):
         assert judged[f"emotion_pipeline_{name}", ("test",)] == pytest.approx(expected)
-
-
-def write_report() -> None:
-    none = dict.fromkeys(SPLITS, 0)
-    zeros = dict.fromkeys(set(DuplicateStatistics.model_fields) - {"in_train"}, 0)
-    write_record(
-        VALIDATION_JSON,
-        ValidationReport(
-            images=228,
-            kept=225,
-            defects={"unreadable": none, "duplicate": none | {"train": 3}},
-            black=none,
-            dropped={"duplicate": none | {"train": 3}},
-            classes={split: {label: ClassCount(found=1, kept=1) for label in LABELS} for split in SPLITS},
-            duplicates=DuplicateStatistics(in_train={}, **zeros),
-            findings=(),
-        ),
-    )
 
 
 @pytest.mark.usefixtures("project")

@@ -20,10 +20,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from emotion_detection.bundle import BUNDLE_FILE, BundleInfo
 from emotion_detection.reference import EDGES
 from emotion_detection.stats import jensen_shannon, population_stability_index
+from monitoring.dashboards import challenger
 from monitoring.stack import Addresses, Times, write_configs
 from serving.challenger_metrics import CanaryMetrics, ChallengerMetrics, ShadowMetrics
 from tests.clone import free_port, wait_for
-from tests.monitoring.panels import BOARDS, panels, queries, written
+from tests.monitoring.panels import BOARDS, queries, written
 from tests.monitoring.programs import pushgateway, webhook
 from tests.monitoring.prometheus import RULES, need_prometheus
 from tests.monitoring.pushed import push_all
@@ -60,14 +61,15 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(directory: Path, **targets: str) -> Iterator[Prometheus]:
-    """Scrapes a server every second, and evaluates as often; `targets` are `Addresses`."""
+def prometheus(directory: Path, **urls: str) -> Iterator[Prometheus]:
+    """Scrapes a server every second, and evaluates as often; `urls` are those of `Addresses`."""
     need_prometheus()
     rules = directory / "rules"
     rules.mkdir(parents=True)
     for path in RULES.glob("*.yml"):
         (rules / path.name).write_text(re.sub(r"interval: \w+", "interval: 1s", path.read_text()))
     address = f"127.0.0.1:{free_port()}"
+    targets = {name: url.removeprefix("http://") for name, url in urls.items()}
     write_configs(directory, Addresses(prometheus=address, **targets), Times(scrape="1s"), rules=rules)
     command = ["prometheus", f"--config.file={directory / 'prometheus.yml'}", f"--web.listen-address={address}"]
     with (directory / "log").open("wb") as log:
@@ -82,8 +84,8 @@ def prometheus(directory: Path, **targets: str) -> Iterator[Prometheus]:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory, project_template: Path) -> Iterator[tuple[Server, Prometheus]]:
-    """What Prometheus has seen: a server that was asked for `FACES` faces and told of `JUDGED` what they show, a webhook
-    that was told nothing, and a pipeline.
+    """A server that was asked for `FACES` faces and told of `JUDGED` what they show, and what Prometheus has seen of it,
+    of a webhook, and of a pipeline.
     """
     need_prometheus()
     directory = tmp_path_factory.mktemp("watched")
@@ -92,9 +94,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, project_template: Path) ->
         running(directory, "--bundle", str(bundle.directory), EMOTION_FACE_MODEL="") as server,
         webhook(directory) as retrain,
         pushgateway(directory / "pushgateway") as pushed,
-        prometheus(
-            directory / "prometheus", **addresses(server=server, retrain=retrain, pushgateway=pushed)
-        ) as watching,
+        prometheus(directory / "prometheus", server=server.url, retrain=retrain.url, pushgateway=pushed) as watching,
     ):
         push_all(copy_project(project_template, directory / "project"), pushed)
         wait_until(lambda: bool(watching.values("emotion_model_ready == 1")))
@@ -115,11 +115,6 @@ def watched(tmp_path_factory: pytest.TempPathFactory, project_template: Path) ->
         assert counted == FACES
         watching.then = time.time()
         yield server, watching
-
-
-def addresses(**urls: Any) -> dict[str, str]:
-    """host:port of a URL, or of what has one."""
-    return {name: getattr(url, "url", url).removeprefix("http://") for name, url in urls.items()}
 
 
 def test_psi_and_jensen_shannon_are_those_of_numpy(watched: tuple[Server, Prometheus]) -> None:
@@ -210,7 +205,7 @@ def test_every_panel_asks_for_metrics_that_are_there_and_gets_figures(watched: t
             assert all(map(isfinite, values.values())), title
             if not values:
                 empty.add(title)
-    assert empty == {"Age", *(panel["title"] for panel in panels("model") if "challenger" in str(panel["targets"]))}
+    assert empty == {"Age", *(panel.build().title for panel in challenger.panels())}  # nothing registered, none here
 
 
 def test_every_rule_is_evaluated_without_an_error_and_drift_is_told(watched: tuple[Server, Prometheus]) -> None:
