@@ -1,6 +1,6 @@
 """Stage 0, run every time: what files named in params.yaml hold now, so that DVC notices a change.
 
-`data.source` and `data.votes` -> data/source.json; `validation.suspicious` -> data/suspicious.json;
+`data.source`, `data.votes`, `data.feedback` -> data/source.json; `validation.suspicious` -> data/suspicious.json;
 `models.NAME.weights` -> data/weights.json.
 
 python -m pipeline.fingerprint
@@ -22,6 +22,8 @@ def main() -> None:
     print(f"{found.source}: {found.kind}, {found.files:,} files, {found.size:,} bytes, {found.digest}")
     if found.votes:
         print(f"{found.votes.file}: votes, {found.votes.digest}")
+    if found.feedback:
+        print(f"{found.feedback.file}: feedback, {found.feedback.digest}")
     suspicious = update_file_fingerprint(SUSPICIOUS, params.validation.suspicious.file, "validation.suspicious.file")
     if suspicious.file:
         print(f"{suspicious.file}: suspicious labels, {suspicious.digest}")

@@ -10,7 +10,8 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, CliImplicitFlag, CliSuppress, SettingsConfigDict
 
 from emotion_detection.errors import FeedbackError
-from emotion_detection.feedback import DIRECTORY, FeedbackStore, open_seal
+from emotion_detection.feedback import DIRECTORY, FeedbackStore
+from emotion_detection.seal import read_seal
 
 
 class FeedbackSettings(BaseSettings):
@@ -44,7 +45,7 @@ class FeedbackSettings(BaseSettings):
     @model_validator(mode="after")
     def _faces_are_encrypted_or_said_not_to_be(self) -> FeedbackSettings:
         try:
-            seal = open_seal(self.feedback_keys)
+            seal = read_seal(self.feedback_keys)
         except FeedbackError as error:
             raise ValueError(str(error)) from None
         if self.feedback == "keep" and self.feedback_encrypt and seal is None:
@@ -61,5 +62,5 @@ class FeedbackSettings(BaseSettings):
 
     def open_feedback(self) -> FeedbackStore:
         """The file of the feedback."""
-        seal = open_seal(self.feedback_keys) if self.feedback_encrypt else None
+        seal = read_seal(self.feedback_keys) if self.feedback_encrypt else None
         return FeedbackStore(self.feedback_directory, seal, round(1e6 * self.feedback_megabytes))

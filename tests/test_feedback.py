@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 
 from emotion_detection.cli import app
 from emotion_detection.errors import FeedbackError
-from emotion_detection.feedback import KEY_VARIABLE, Added, FeedbackStore, Judgement, open_seal
+from emotion_detection.feedback import Added, FeedbackStore, Judgement
 from emotion_detection.prediction_ids import PredictionIds
+from emotion_detection.seal import KEY_VARIABLE, read_seal
 
 PNG = b"\x89PNG a face that nobody else may see " * 30
 IDS = PredictionIds("7-2c26b46b", b"secret" * 5)
@@ -101,19 +102,19 @@ def test_the_oldest_make_room(tmp_path: Path) -> None:
 
 def test_encrypted_faces_are_read_with_their_key_alone(tmp_path: Path) -> None:
     first, second = Fernet.generate_key().decode(), Fernet.generate_key().decode()
-    FeedbackStore(tmp_path, open_seal(first)).add(said(), PNG)
-    FeedbackStore(tmp_path, open_seal(f"{second}, {first}")).add(said(), PNG)
+    FeedbackStore(tmp_path, read_seal(first)).add(said(), PNG)
+    FeedbackStore(tmp_path, read_seal(f"{second}, {first}")).add(said(), PNG)
     FeedbackStore(tmp_path).add(said(), PNG[::-1])
     content = (tmp_path / "feedback.db").read_bytes()
     assert PNG[:40] not in content
     assert PNG[::-1][:40] in content  # that one was to lie there as it is
-    found = [image for _, image in FeedbackStore(tmp_path, open_seal(f"{second},{first}")).faces()]
+    found = [image for _, image in FeedbackStore(tmp_path, read_seal(f"{second},{first}")).faces()]
     assert found == [PNG, PNG, PNG[::-1]]
     for keys in ("", second):
         with pytest.raises(FeedbackError, match=f"encrypted with another key than {KEY_VARIABLE}"):
-            list(FeedbackStore(tmp_path, open_seal(keys)).faces())
+            list(FeedbackStore(tmp_path, read_seal(keys)).faces())
     with pytest.raises(FeedbackError, match="44 characters") as caught:
-        open_seal("no such key")
+        read_seal("no such key")
     assert "no such key" not in str(caught.value)
 
 
@@ -183,4 +184,4 @@ def test_people_list_and_delete_at_the_command_line(store: FeedbackStore, monkey
     assert run("delete", "--all")[0] == 0
     assert json.loads(run("list", "--json")[1]) == []
     key = run("key")[1].splitlines()[-1]
-    assert open_seal(key) is not None
+    assert read_seal(key) is not None

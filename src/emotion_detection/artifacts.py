@@ -51,10 +51,11 @@ VALIDATION_DOCS = Path("reports/validation")
 DATA_PICTURES = Path("reports/data")
 COMPARISON = Path("comparison")
 DVC_LOCK = Path("dvc.lock")
+FEEDBACK_PREFIX = "feedback:"
 
 DATASET_SCHEMA = pa.schema(
     [
-        pa.field("path", pa.string(), nullable=False),  # inside the source, with "/"
+        pa.field("path", pa.string(), nullable=False),  # inside the source, with "/"; with FEEDBACK_PREFIX: feedback
         pa.field("split", pa.string(), nullable=False),  # train, val or test
         pa.field("label", pa.string(), nullable=False),  # class name as the source has it
         pa.field("image", pa.binary(), nullable=False),  # encoded bytes, untouched
@@ -113,13 +114,15 @@ class SourceFingerprint(Record):
     source: str
     """`data.source`, as written in params.yaml."""
     kind: str
-    """synthetic, directory, archive, fer_csv or kaggle."""
+    """synthetic, directory, archive, fer_csv, feedback or kaggle."""
     digest: str
     files: int
     size: int
     """Bytes."""
     votes: FileFingerprint | None = None
     """Of `data.votes`."""
+    feedback: FileFingerprint | None = None
+    """Of `data.feedback`."""
 
 
 class WeightsFingerprint(Record):

@@ -1,6 +1,6 @@
 """What people said of answers, and, where the operator wants it, the faces: one sqlite file that processes share.
 
-    store = FeedbackStore(Path(".cache/feedback"), open_seal("KEY"))
+    store = FeedbackStore(Path(".cache/feedback"), read_seal("KEY"))
     store.add(judgement, png)          Added.NEW; a second word on the same face is Added.SAME or Added.OTHER
     for judgement, png in store.faces(): ...
     store.delete(prediction_id), store.purge()
@@ -21,16 +21,12 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import astuple, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from emotion_detection.errors import FeedbackError
-
-if TYPE_CHECKING:
-    from cryptography.fernet import MultiFernet
+from emotion_detection.seal import KEY_VARIABLE, Seal
 
 FILE = "feedback.db"
 DIRECTORY = Path(".cache/feedback")
-KEY_VARIABLE = "EMOTION_FEEDBACK_KEY"
 MAX_BYTES = 256_000_000
 PATIENCE = 10.0
 """Seconds to wait for another process that writes."""
@@ -80,10 +76,10 @@ class Judgement:
 class FeedbackStore:
     """Opens the file for each operation: threads and processes may use it as they like."""
 
-    def __init__(self, directory: Path, seal: MultiFernet | None = None, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, directory: Path, seal: Seal | None = None, max_bytes: int = MAX_BYTES) -> None:
         """Args:
         directory: made, for its owner alone, with the first write.
-        seal: with which faces are encrypted, see `open_seal`; none: they are not.
+        seal: with which faces are encrypted; none: they are not.
         max_bytes: size of the file; where it would be exceeded the oldest rows go.
         """
         self.file = store_file(directory)
@@ -189,13 +185,9 @@ class FeedbackStore:
         return count, self.file.stat().st_size
 
     def _opened(self, image: bytes, judgement: Judgement) -> bytes:
-        from cryptography.fernet import InvalidToken  # noqa: PLC0415  (who keeps no faces needs none of it)
-
-        try:
-            if self._seal is not None:
-                return self._seal.decrypt(image)
-        except InvalidToken:
-            pass
+        found = self._seal.decrypt(image) if self._seal else None
+        if found is not None:
+            return found
         raise FeedbackError(
             f"{self.file}: the face of {judgement.prediction_id} is encrypted with another key than {KEY_VARIABLE} "
             "has; name the key that the server had then, old ones after the new one with commas between them"
@@ -261,30 +253,3 @@ def store_file(path: Path) -> Path:
     """The file of a store, which may be named itself or by its directory."""
     path = path.expanduser()
     return path if path.suffix == ".db" else path / FILE
-
-
-def open_seal(keys: str) -> MultiFernet | None:
-    """What encrypts faces: Fernet, which is AES-128 in CBC mode with HMAC-SHA256. None for an empty text.
-
-    Args:
-        keys: of `cryptography.fernet`, with commas between them; the first encrypts, all decrypt.
-
-    Raises:
-        FeedbackError: one is no key; it is not in the message.
-    """
-    given = [key.strip() for key in keys.split(",") if key.strip()]
-    if not given:
-        return None
-    from cryptography.fernet import Fernet, MultiFernet  # noqa: PLC0415
-
-    try:
-        return MultiFernet([Fernet(key) for key in given])
-    except ValueError:
-        raise FeedbackError(
-            f"{KEY_VARIABLE}: expected keys as `emotion feedback key` makes them, 44 characters"
-        ) from None
-
-
-def seal_of_environment() -> MultiFernet | None:
-    """As `open_seal`, with the keys that the environment names."""
-    return open_seal(os.environ.get(KEY_VARIABLE, ""))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from emotion_detection.data.defects import (
     conflicting,
     judge,
+    known,
     leaked,
     near_duplicates,
     policy_of,
@@ -186,6 +187,25 @@ def test_complaints_say_what_is_wrong() -> None:
     assert defects["unreadable"][3] == "d: truncated"
     assert defects["too_small"][4] == "e: 10 x 48 pixels"
     assert defects["constant"][5] == "f: standard deviation 0.25"
+
+
+def test_feedback_that_the_data_set_has_is_set_aside_and_pushes_nothing_out() -> None:
+    images = table(
+        image("a", "trained on"),
+        image("b", "tested on", "test", phash=0b1000),
+        image("c", "unlike", "val"),
+        image("feedback:7-1/0.png", "trained on", label="sad"),
+        image("feedback:7-2/0.png", "tested on", label="sad"),
+        image("feedback:7-3/0.png", "looks like b", phash=0b1011),
+        image("feedback:7-4/0.png", "looks less like b", phash=0b0111),
+        image("feedback:7-5/0.png", "new"),
+        image("feedback:7-6/0.png", "new", label="sad"),
+    )
+    assert list(known(images, 2)) == [*[False] * 3, *[True] * 3, *[False] * 3]
+    verdict = judge(images, policy())
+    assert verdict.reason.fillna("").tolist() == ["", "", "", *["known"] * 3, "", *["conflicting_labels"] * 2]
+    kept = judge(images, policy(known={"drop": ()}))
+    assert kept.reason[1] == "leaked"  # whoever keeps them loses the exam
 
 
 def test_near_duplicates_are_found_at_their_distance_only() -> None:

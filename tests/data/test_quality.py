@@ -65,6 +65,8 @@ def test_every_check_has_a_warning_that_names_the_images(tmp_path: Path) -> None
     images.loc[5, "mode"] = "F"
     images.loc[7, "no_face_votes"] = 0.5
     images.loc[8, "suspected"] = True
+    images.loc[36, "path"] = "feedback:7-1/0.png"
+    images.loc[36, "phash"] = images.loc[38, "phash"]  # in test
     found = check_all(images, params(), tmp_path / "docs")
     concerned = {name: [example.split(":")[0] for example in found[name, "warning"].examples] for name in DESCRIPTIONS}
     assert concerned == {
@@ -72,6 +74,7 @@ def test_every_check_has_a_warning_that_names_the_images(tmp_path: Path) -> None
         "constant": ["val/happy/1.jpg"],
         "too_small": ["test/happy/2.jpg"],
         "no_face": ["val/happy/7.jpg"],
+        "known": ["feedback"],
         "conflicting_labels": ["train/sad/3.jpg", "train/happy/6.jpg"],
         "suspicious": ["test/happy/8.jpg"],
         "leaked": ["val/happy/13.jpg"],

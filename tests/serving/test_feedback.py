@@ -18,9 +18,10 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from emotion_detection.api_keys import create_key
-from emotion_detection.feedback import FeedbackStore, open_seal
+from emotion_detection.feedback import FeedbackStore
 from emotion_detection.prediction_ids import PredictionIds, id_prefix, mark_key
 from emotion_detection.preprocess import decode, prepare
+from emotion_detection.seal import read_seal
 from serving.feedback_schemas import FeedbackAnswer
 from serving.settings import SettingsError, load_settings
 from tests.serving.processes import running
@@ -196,7 +197,7 @@ def test_kept_faces_are_encrypted_unless_it_is_said_otherwise(
     client = start(bundle=tiny.directory, **settings)
     say(client, detect(client)["prediction_id"], "sad")
     assert b"PNG" not in store.file.read_bytes()
-    [(_, png)] = FeedbackStore(store.file, open_seal(key)).faces()
+    [(_, png)] = FeedbackStore(store.file, read_seal(key)).faces()
     np.testing.assert_array_equal(decode(png, 1), prepare(encode(0), SIZE, 1))
     monkeypatch.setenv("EMOTION_FEEDBACK", "keep")
     monkeypatch.delenv("EMOTION_FEEDBACK_KEY", raising=False)

@@ -5,8 +5,9 @@
     verdict.reason      why an image is dropped, null where it is kept
 
 Everything is judged on the whole data set, so that a test image whose bytes stand in train is dropped even
-if its copy in train is dropped for another reason. One check looks at what the others leave: of equal
-images in one split, the first that nothing else drops is kept.
+if its copy in train is dropped for another reason. Two checks stand apart. Of equal images in one split, the
+first that nothing else drops is kept. Faces of the feedback that the data set has already are set aside
+before anything is compared, so that they can push no image of ours out.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from emotion_detection.artifacts import FEEDBACK_PREFIX
 from emotion_detection.params import CheckParams, ValidationParams
 
 # The order in which checks claim an image that several would drop.
 PRECEDENCE = (
     "unreadable",
     "class",  # no defect: `data.classes` leaves the label out
+    "known",
     "constant",
     "too_small",
     "no_face",
@@ -70,11 +73,7 @@ def judge(images: pd.DataFrame, validation: ValidationParams, classes: tuple[str
         classes: the labels to use; empty: all.
     """
     images = images.reset_index(drop=True)
-    masks = _defects_of_single_images(images, validation) | {
-        "conflicting_labels": conflicting(images),
-        "leaked": leaked(images),
-        "near_duplicate": _near_duplicates_with_content(images, validation),
-    }
+    masks = _defects_of_single_images(images, validation) | _defects_by_comparison(images, validation)
     masks["class"] = ~images["label"].isin(classes) & bool(classes)
     reason = pd.Series(None, index=images.index, dtype=object)
     for check in PRECEDENCE:
@@ -97,6 +96,21 @@ def leaked(images: pd.DataFrame) -> Mask:
     split, hashes = images["split"], images["sha256"]
     in_train, in_test = (hashes.isin(hashes[split == name]) for name in ("train", "test"))
     return ((split == "test") & in_train) | ((split == "val") & (in_train | in_test))
+
+
+def known(images: pd.DataFrame, max_distance: int) -> Mask:
+    """Faces of the feedback whose bytes the data set has, or that look like an image of its val or test split.
+
+    Args:
+        images: columns `path`, `split`, `sha256` and `phash`.
+        max_distance: as for `near_duplicates`.
+    """
+    said = images["path"].str.startswith(FEEDBACK_PREFIX).astype(bool)
+    ours = images[~said]
+    exams = ~said & images["split"].isin(("val", "test"))
+    sides = images.assign(split=np.where(said, "said", "exam"))[said | exams]
+    alike = near_duplicates(sides, max_distance).reindex(images.index, fill_value=False)
+    return said & (images["sha256"].isin(ours["sha256"]) | alike)
 
 
 def redundant(images: pd.DataFrame, dropped: Mask) -> Mask:
@@ -155,11 +169,21 @@ def _defects_of_single_images(images: pd.DataFrame, validation: ValidationParams
     }
 
 
-def _near_duplicates_with_content(images: pd.DataFrame, validation: ValidationParams) -> Mask:
+def _defects_by_comparison(images: pd.DataFrame, validation: ValidationParams) -> dict[str, Mask]:
+    again = known(_with_content(images, validation), validation.known.max_distance)
+    again = again.reindex(images.index, fill_value=False)
+    others = images[~(again & _in_splits(images, validation, "known"))]
+    found = {
+        "conflicting_labels": conflicting(others),
+        "leaked": leaked(others),
+        "near_duplicate": near_duplicates(_with_content(others, validation), validation.near_duplicate.max_distance),
+    }
+    return {"known": again} | {check: mask.reindex(images.index, fill_value=False) for check, mask in found.items()}
+
+
+def _with_content(images: pd.DataFrame, validation: ValidationParams) -> pd.DataFrame:
     # The hash of a constant image is rounding noise, that of an unreadable one is none.
-    content = images[images["std"] >= validation.constant.min_std]
-    found = near_duplicates(content, validation.near_duplicate.max_distance)
-    return found.reindex(images.index, fill_value=False)
+    return images[images["std"] >= validation.constant.min_std]
 
 
 def _in_splits(images: pd.DataFrame, validation: ValidationParams, check: str) -> Mask:
@@ -187,6 +211,7 @@ def _labels_of_equals(rows: pd.DataFrame) -> pd.Series:
 _DETAILS: dict[str, Callable[[pd.DataFrame, pd.DataFrame], pd.Series]] = {
     "unreadable": lambda rows, _: rows["error"],
     "constant": lambda rows, _: rows["std"].map("standard deviation {:.2f}".format),
+    "known": lambda rows, _: rows["phash"].map("perceptual hash {:016x}".format),
     "too_small": lambda rows, _: rows["width"].map("{:.0f} x ".format) + rows["height"].map("{:.0f} pixels".format),
     "no_face": lambda rows, _: rows["no_face_votes"].map("{:.0%} of the votes".format),
     "conflicting_labels": lambda rows, _: "same bytes under " + _labels_of_equals(rows),

@@ -1,4 +1,4 @@
-"""What `data.source` and `data.votes` hold now, in one small file that DVC can depend on.
+"""What `data.source`, `data.votes` and `data.feedback` hold now, in one small file that DVC can depend on.
 
     update_fingerprint(SOURCE, params.data, params.seed)
 
@@ -34,7 +34,7 @@ RecordType = TypeVar("RecordType", bound=Record)
 
 
 def update_fingerprint(path: Path, data: DataParams, seed: int) -> SourceFingerprint:
-    """Write the fingerprint of `data.source` and `data.votes` to `path`, unless it stands there already.
+    """Write the fingerprint of `data.source`, `data.votes` and `data.feedback` to `path`, unless it is there already.
 
     Where one of them is not on this machine, but `path` describes it (a clone that pulled only the artifacts), that
     stays, with a warning: the pipeline can still be reproduced from what DVC keeps.
@@ -48,7 +48,8 @@ def update_fingerprint(path: Path, data: DataParams, seed: int) -> SourceFingerp
     same_votes = known.votes if known and known.votes and known.votes.file == data.votes else None
     found = _recorded(same_source, lambda: fingerprint(data, seed), _is_here(data.source), path)
     votes = _recorded_file(same_votes, data.votes, "data.votes", path) if data.votes else None
-    found = found.model_copy(update={"votes": votes})
+    feedback = _recorded_feedback(known, data.feedback, path) if data.feedback else None
+    found = found.model_copy(update={"votes": votes, "feedback": feedback})
     if found != known:
         write_record(path, found)
     return found
@@ -96,6 +97,17 @@ def file_fingerprint(file: str, key: str) -> FileFingerprint:
     return FileFingerprint(file=file, digest=digest)
 
 
+def feedback_fingerprint(path: str) -> FileFingerprint:
+    """Digest of the faces that a store of feedback keeps; what else changes in its file does not matter.
+
+    Raises:
+        SourceError: it is missing or no such store.
+    """
+    from emotion_detection.data.sources.feedback import FeedbackSource
+
+    return FileFingerprint(file=path, digest=FeedbackSource(Path(path)).digest)
+
+
 def _known(path: Path, kind: type[RecordType]) -> RecordType | None:
     try:
         return read_record(path, kind)
@@ -105,6 +117,11 @@ def _known(path: Path, kind: type[RecordType]) -> RecordType | None:
 
 def _recorded_file(known: FileFingerprint | None, file: str, key: str, path: Path) -> FileFingerprint:
     return _recorded(known, lambda: file_fingerprint(file, key), Path(file).expanduser().exists(), path)
+
+
+def _recorded_feedback(known: SourceFingerprint | None, feedback: str, path: Path) -> FileFingerprint:
+    same = known.feedback if known and known.feedback and known.feedback.file == feedback else None
+    return _recorded(same, lambda: feedback_fingerprint(feedback), Path(feedback).expanduser().exists(), path)
 
 
 def _recorded(known: T | None, look: Callable[[], T], here: bool, path: Path) -> T:
@@ -138,6 +155,11 @@ def _local(source: str, path: Path) -> SourceFingerprint:
         digest = hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
         size = sum(status.st_size for _, status in files)
         return SourceFingerprint(source=source, kind=found, digest=digest, files=len(files), size=size)
+    if found == "feedback":
+        from emotion_detection.data.sources.feedback import FeedbackSource
+
+        faces = FeedbackSource(path)  # the size of its file says nothing of them
+        return SourceFingerprint(source=source, kind=found, digest=faces.digest, files=len(faces), size=0)
     [digest] = file_hashes([(str(path.absolute()), path.stat())])
     kind = "fer_csv" if found == "fer_csv" else "archive"
     return SourceFingerprint(source=source, kind=kind, digest=digest, files=1, size=path.stat().st_size)

@@ -117,7 +117,8 @@ def _row(sample: Sample, choose: Choice, max_pixels: int) -> Row:
     sha256 = hashlib.sha256(sample.data).hexdigest()
     row: Row = {"path": sample.path, "label": sample.label, "image": sample.data, "sha256": sha256}
     row["votes"] = list(sample.votes.items()) if sample.votes else None
-    return row | {"split": choose(sample.split, sha256)} | _header(sample.data, max_pixels)
+    split = "train" if sample.only_train else choose(sample.split, sha256)
+    return row | {"split": split} | _header(sample.data, max_pixels)
 
 
 def _header(data: bytes, max_pixels: int) -> Row:

@@ -27,6 +27,7 @@ DESCRIPTIONS = {
     "constant": "images that are nearly of one grey value",
     "too_small": "images that are too small",
     "no_face": "images that people saw no face in",
+    "known": "faces of the feedback that the data set has, or that look like one of val or test",
     "conflicting_labels": "images whose bytes stand under several labels",
     "suspicious": "images whose label a model doubts",
     "leaked": "images of val or test whose bytes stand in train, or of val in test",

@@ -37,11 +37,14 @@ class DataParams(Section):
     """Where the images come from and what every model sees of them."""
 
     source: str = "synthetic"
-    """`synthetic`, a directory, zip or tar of `<split>/<class>/*` or `<class>/*`, a FER2013 csv, or
-    `kaggle:owner/name`."""
+    """`synthetic`, a directory, zip or tar of `<split>/<class>/*` or `<class>/*`, a FER2013 csv,
+    `kaggle:owner/name`, or the `feedback.db` of a server."""
     votes: str = ""
     """A csv (or csv.gz) that says how many people saw which emotion in each image: FER+'s `fer2013new.csv`, or a column
     `path`, `sha256` or `md5` and one of counts for each emotion; empty: none."""
+    feedback: str = ""
+    """Directory of the server's feedback, such as `.cache/feedback`: the faces that it keeps join the training images;
+    empty: none. Encrypted ones take EMOTION_FEEDBACK_KEY."""
     classes: tuple[str, ...] = ()
     """Class names to use, in the order of the model's outputs; empty: all that the source has, sorted."""
     image_size: int = Field(48, ge=8, le=1024)
@@ -116,6 +119,9 @@ class ValidationParams(Section):
     too_small: SizeParams = SizeParams(drop=("train", "val", "test"), critical_above=0.05)
     no_face: NoFaceParams = NoFaceParams()
     """Images that people saw no face in; needs `data.votes`."""
+    known: NearDuplicateParams = NearDuplicateParams(drop=("train",), max_distance=2)
+    """Faces of `data.feedback` that the data set has, or that look like an image of val or test: to learn them would
+    spoil what models are judged by."""
     conflicting_labels: CheckParams = CheckParams(drop=("train",), critical_above=0.1)
     """Equal bytes under different labels: nobody knows the right one, so all copies are meant."""
     suspicious: SuspiciousParams = SuspiciousParams()

@@ -24,7 +24,8 @@ from emotion_detection.params import DataParams
 __all__ = ["SYNTHETIC", "Sample", "Source", "find_path", "format_of", "is_kaggle", "open_source"]
 
 SYNTHETIC = "synthetic"
-Format = Literal["directory", "zip", "tar", "fer_csv"]
+Format = Literal["directory", "zip", "tar", "fer_csv", "feedback"]
+_SQLITE = b"SQLite format 3\0"
 
 
 def open_source(data: DataParams, seed: int) -> Source:
@@ -34,11 +35,19 @@ def open_source(data: DataParams, seed: int) -> Source:
         seed: for the synthetic source.
 
     Returns:
-        Its samples have votes where `data.votes` names a file.
+        Its samples have votes where `data.votes` names a file; after them come the faces of `data.feedback`.
 
     Raises:
-        SourceError: it is missing, unreadable or not laid out as expected, or the file of votes is.
+        SourceError: it is missing, unreadable or not laid out as expected, or the file of votes or feedback is.
     """
+    if not data.feedback:
+        return _voted(data, seed)
+    from emotion_detection.data.sources.feedback import FeedbackSource, WithFeedback
+
+    return WithFeedback(_voted(data, seed), FeedbackSource(Path(data.feedback)))
+
+
+def _voted(data: DataParams, seed: int) -> Source:
     if not data.votes:
         return _open(data, seed)
     from emotion_detection.data.sources.crowd import VotedSource, read_votes
@@ -95,7 +104,7 @@ def format_of(path: Path) -> Format:
     if not found:
         raise SourceError(
             f"{path}: is neither a directory nor a zip, tar (plain, gzip, bzip2, xz) or FER2013 csv with columns "
-            f"emotion and pixels, or is damaged; inside {EXPECTED}"
+            f"emotion and pixels, nor feedback of a server, or is damaged; inside {EXPECTED}"
         )
     return found
 
@@ -105,6 +114,8 @@ def _file_format(path: Path) -> Format | None:
         first_line = file.readline(4096)
     if first_line.startswith(b"PK"):
         return "zip"
+    if first_line.startswith(_SQLITE):
+        return "feedback"
     columns = first_line.decode("utf-8-sig", "replace").split(",")
     if {"emotion", "pixels"} <= {column.strip().strip('"') for column in columns}:
         return "fer_csv"
@@ -129,11 +140,15 @@ def _open_path(path: Path) -> Source:
             from emotion_detection.data.sources.fer_csv import FerCsvSource
 
             return FerCsvSource(path)
+        case "feedback":
+            from emotion_detection.data.sources.feedback import FeedbackSource
+
+            return FeedbackSource(path)
 
 
 def _only_file(path: Path) -> Path:
     if not path.is_dir():
         return path
     found = [inner for inner in path.iterdir() if not is_hidden(inner.name)]
-    data = [inner for inner in found if inner.suffix.lower() not in (".md", ".txt")]
+    data = [inner for inner in found if inner.suffix.lower() not in (".md", ".txt", ".db-journal")]
     return data[0] if len(data) == 1 and data[0].is_file() else path

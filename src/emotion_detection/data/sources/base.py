@@ -27,13 +27,15 @@ class Sample:
     """None where the source names no split."""
     votes: Mapping[str, float] | None = None
     """How many people saw what in it, by `labels.plain` names; None where `data.votes` has nothing about it."""
+    only_train: bool = False
+    """Never to be cut out for val or test."""
 
 
 class Source(Protocol):
     """Labelled images in a fixed order; iterating again starts over."""
 
     kind: str
-    """synthetic, directory, archive, fer_csv or kaggle."""
+    """synthetic, directory, archive, fer_csv, feedback or kaggle."""
     named_splits: frozenset[Split]
     """Splits that the source names itself, known before the first image; empty: every sample's split is None."""
 
