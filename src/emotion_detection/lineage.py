@@ -53,6 +53,11 @@ def commit_exists(commit: str) -> bool:
     return _git("cat-file", "-e", f"{commit}^{{commit}}") is not None
 
 
+def file_at(revision: str, path: str) -> str | None:
+    """A text file as of a git revision; none where this repository has no such revision, or it no such file."""
+    return _git("show", "--end-of-options", f"{revision}:{path}")
+
+
 def lock_history() -> Iterator[tuple[str, str]]:
     """Every committed version of dvc.lock, newest first, as (commit, text)."""
     for commit in (_git("log", "--format=%H", "--", str(DVC_LOCK)) or "").split():

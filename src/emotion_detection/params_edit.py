@@ -90,11 +90,11 @@ def prepare_edit(path: Path, patches: Iterable[Mapping[str, Any]]) -> Edit:
     yaml.preserve_quotes = True
     yaml.width = 4096
     content = yaml.load(path.read_text(encoding="utf-8"))
-    before = dict(_leaves(content))
+    before = dict(leaves(content))
     for patch in patches:
         _apply(content, patch)
     params = parse_params(content, source=f"{path}: ")
-    after = dict(_leaves(content))
+    after = dict(leaves(content))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     text = io.StringIO()
     yaml.dump(content, text)
@@ -138,9 +138,10 @@ def _apply(content: dict[str, Any], patch: Mapping[str, Any]) -> None:
             content[key] = merge({}, value) if isinstance(value, Mapping) else value
 
 
-def _leaves(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def leaves(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Every value of nested mappings with its full key, `models.vit.depth`."""
     for key, value in content.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -23,6 +23,7 @@ from emotion_detection.cli import (
     params,
     promotion,
     replay,
+    report,
     results,
     run,
     serve,
@@ -53,6 +54,7 @@ app.command(cls=run.WithDvcArguments)(run.run)
 app.command(name="import-hf")(import_hf.import_hf)
 app.command()(results.results)
 app.command()(comparison.compare)
+app.command()(report.report)
 app.command()(tune.tune)
 app.command()(labels.labels)
 app.command(name="params")(params.show_params)
