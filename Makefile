@@ -5,6 +5,8 @@
 PYTHON ?= python3
 VENV := .venv
 SERVE_VENV := .venv-serve
+AUDIT_VENV := .venv-audit
+AUDIT := $(AUDIT_VENV)/bin
 VENDOR := serving/static/vendor
 WEB_FILES := $(addprefix onnxruntime-web/dist/,ort.wasm.bundle.min.mjs ort-wasm-simd-threaded.wasm) \
   $(addprefix swagger-ui-dist/,swagger-ui-bundle.js swagger-ui.css)
@@ -17,7 +19,9 @@ PARAMS = $(foreach word,$(filter seed=% data.% validation.% training.% models.% 
 preset ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run zoo test check serve web prometheus monitor dashboards ui lock setup clean
+.PHONY: help run zoo test check serve web prometheus monitor dashboards ui lock setup clean \
+  remote retrain report baseline push shards gate promote rollback images push-image deploy \
+  audit audit-workflows audit-secrets audit-licences audit-sbom audit-vulnerabilities
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,7 +32,7 @@ run: $(VENV)/.train ## Retrain what changed, promote the best model through the 
 zoo: $(VENV)/.train ## Train every architecture at small size and compare them; promotes nothing
 	emotion run --preset zoo --no-promote $(PARAMS)
 
-test: check $(SERVE_VENV)/.serve web prometheus ## Static checks, then every test
+test: check $(SERVE_VENV)/.serve $(AUDIT_VENV)/.audit web prometheus ## Static checks, then every test
 	@command -v chromium >/dev/null || apt-get install -y chromium || echo 'no chromium: the page is not tested' >&2
 	pytest -n 2 --dist loadgroup $(TESTS)
 
@@ -59,8 +63,86 @@ ui: $(VENV)/.train ## MLflow's pages at http://127.0.0.1:5000
 
 setup: $(VENV)/.dev $(SERVE_VENV)/.serve web ## Both environments, nothing else
 
+# What workflows run. Where a DVC remote is set up, what is unchanged is fetched; without one, as in a fork, it is made anew.
+HAS_REMOTE = dvc remote list | grep -q .
+
+remote: $(VENV)/.train
+	@if [ -n "$$DVC_REMOTE_URL" ]; then dvc remote add --quiet --local --force --default shared "$$DVC_REMOTE_URL"; fi
+
+retrain: remote ## SETTINGS="KEY=VALUE ...": run what changed, fetch what did not, register; promotes nothing
+	@mkdir -p report
+	@set -fo pipefail; if $(HAS_REMOTE); then \
+	  fetch='--pull --allow-missing'; [ ! -f dvc.lock ] || dvc pull --allow-missing train evaluate export compare; \
+	fi; emotion run --no-promote $$SETTINGS -- $$fetch $$FORCE | tee report/log.txt
+retrain: SHELL := /bin/bash
+
+report: $(VENV)/.train ## BASE="REVISION DIRECTORY ...": figures against the first of them that has some, into report/
+	@emotion report --log report/log.txt
+
+baseline: ## Keep today's figures for the next report
+	@mkdir -p .cache/baseline && cp params.yaml comparison/metrics.json .cache/baseline
+
+push: remote ## Share what was made through the DVC remote
+	@if $(HAS_REMOTE); then dvc push --run-cache; else echo 'no DVC remote (DVC_REMOTE_URL): nothing is shared'; fi
+
+shards: remote
+	@if $(HAS_REMOTE); then dvc repro --pull shards; else dvc repro shards; fi
+
+gate: shards ## VERSION=3: what the gate says of a version; changes nothing
+	@emotion gate "$$VERSION"
+
+promote: shards ## VERSION=3 [REASON="..."]: make a version champion, through the gate or, with a reason, past it
+	@emotion promote "$$VERSION" $${REASON:+--force --reason "$$REASON"}
+
+rollback: $(VENV)/.train ## Make the previous champion champion again
+	@emotion rollback
+
+images: ## Build every image of docker/
+	@set -e; for file in docker/*.Dockerfile; do docker build --tag emotion-$$(basename $$file .Dockerfile) --file $$file .; done
+
+push-image: ## IMAGE=REGISTRY/NAME: build the serving image, push it, print it by digest
+	@docker build --quiet --tag "$$IMAGE" --file docker/serve.Dockerfile . >&2
+	@docker push --quiet "$$IMAGE" >&2
+	@docker inspect --format '{{index .RepoDigests 0}}' "$$IMAGE"
+
+deploy: $(SERVE_VENV)/.serve ## OVERLAY=DIRECTORY IMAGE=NAME@sha256:...: roll it out, ask it, take it back if it does not answer
+	@PYTHONPATH=src $(SERVE_VENV)/bin/python -m deploy.release --overlay "$$OVERLAY" --image "$$IMAGE"
+
+audit: audit-workflows audit-secrets audit-licences audit-sbom audit-vulnerabilities ## Workflows, secrets, licences, SBOM, known vulnerabilities; into audit/
+
+audit-workflows: $(AUDIT_VENV)/.audit
+	$(AUDIT)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(AUDIT)/check-jsonschema --builtin-schema vendor.github-actions .github/actions/*/action.yml
+	$(AUDIT)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(AUDIT)/zizmor --offline --quiet --persona auditor .github
+	! [ -d $(AUDIT_VENV)/node_modules ] || node $(AUDIT_VENV)/check.mjs .github/workflows/*.yml .github/actions/*/action.yml
+
+audit-secrets: $(AUDIT_VENV)/.audit
+	git ls-files -z | xargs -0 $(AUDIT)/detect-secrets-hook --baseline .secrets.baseline
+
+# Copyleft is refused. In training, which nobody is given: grandalf (GPL) draws `dvc dag`, pygit2 (GPL) and psycopg (LGPL) may be
+# linked with anything, asyncssh and dulwich come under another licence as well; the last three name none in their metadata.
+TOLERATED := grandalf pygit2 psycopg psycopg-binary asyncssh dulwich huey namex skops
+audit-licences: $(AUDIT_VENV)/.audit $(VENV)/.train $(SERVE_VENV)/.serve
+	@mkdir -p audit
+	@for name in train:$(VENV) serve:$(SERVE_VENV); do \
+	  $(AUDIT)/pip-licenses --python $${name#*:}/bin/python --with-urls --format markdown --output-file audit/licences-$${name%:*}.md || exit 1; \
+	done
+	@$(AUDIT)/pip-licenses --python $(SERVE_VENV)/bin/python --partial-match --fail-on 'GPL;GNU;UNKNOWN' >/dev/null
+	@$(AUDIT)/pip-licenses --python $(VENV)/bin/python --partial-match --fail-on 'GPL;GNU;UNKNOWN' --ignore-packages $(TOLERATED) >/dev/null
+
+audit-sbom: $(AUDIT_VENV)/.audit
+	@mkdir -p audit
+	for name in train serve; do \
+	  $(AUDIT)/cyclonedx-py requirements --output-reproducible -o audit/sbom-$$name.cdx.json requirements/$$name.txt || exit 1; \
+	done
+
+audit-vulnerabilities: $(AUDIT_VENV)/.audit
+	$(AUDIT)/pip-audit --strict --disable-pip --require-hashes -r requirements/dev.txt -r requirements/audit.txt || \
+	  { echo 'Either what is listed above is vulnerable, or PyPI, which knows, could not be asked' >&2; exit 1; }
+
 lock: $(UV) ## Compile requirements/*.in into hashed locks
-	for name in uv dev train serve; do \
+	for name in uv dev train serve audit; do \
 	  uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	    $$(case $$name in train|serve) echo -c requirements/dev.txt;; esac) \
 	    -o requirements/$$name.txt requirements/$$name.in || exit 1; \
@@ -72,7 +154,7 @@ lock: $(UV) ## Compile requirements/*.in into hashed locks
 	done
 
 clean: ## Remove environments and caches; what DVC and MLflow keep stays
-	rm -rf $(VENV) $(SERVE_VENV) $(VENDOR) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SERVE_VENV) $(AUDIT_VENV) $(VENDOR) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(UV): requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -95,6 +177,14 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.train
 $(SERVE_VENV)/.serve: requirements/serve.txt $(UV)
 	uv venv --quiet --clear --python $(VENV)/bin/python $(SERVE_VENV)
 	uv pip install --quiet --python $(SERVE_VENV) --require-hashes -r requirements/serve.txt
+	@touch $@
+
+$(AUDIT_VENV)/.audit: requirements/audit.txt $(wildcard requirements/workflows/*) $(UV)
+	uv venv --quiet --clear --python $(VENV)/bin/python $(AUDIT_VENV)
+	uv pip install --quiet --python $(AUDIT_VENV) --require-hashes -r requirements/audit.txt
+	cp requirements/workflows/* $(AUDIT_VENV)
+	npm ci --loglevel=error --ignore-scripts --prefix $(AUDIT_VENV) || \
+	  echo 'npm is missing or failed: the expressions of workflows are not checked' >&2
 	@touch $@
 
 $(VENDOR)/.web: requirements/web/package-lock.json

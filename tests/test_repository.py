@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("pipeline", "serving", "monitoring")
+ROOMS = ("pipeline", "serving", "monitoring", "deploy")
 
 
 def tracked(*patterns: str) -> list[Path]:

@@ -1,0 +1,168 @@
+"""Bring an image to a cluster, ask it for an answer, and take it back if anything is wrong: `make deploy`.
+
+    python -m deploy.release --overlay deploy/kubernetes/overlays/eks --image ghcr.io/owner/emotion-server@sha256:...
+
+The cluster is that of kubectl's present context. The overlay is applied with this image; once all of the new pods are
+ready, a drawn face goes to one of them. Where that fails, `kubectl rollout undo` brings the former pods back, the exit
+status is 1, and no request was lost on the way as long as the former pods stayed ready.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from emotion_detection.data.sources.synthetic import SyntheticSource
+from emotion_detection.detection import ServerDetector
+from emotion_detection.errors import EmotionError, reported
+from emotion_detection.params import SplitParams, SyntheticParams
+
+DIGEST = re.compile(r"(?P<name>[^@\s]+)@sha256:[0-9a-f]{64}")
+PORT = 8000
+
+
+class ReleaseError(EmotionError):
+    """An image could not be brought to a cluster."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What is rolled out."""
+
+    name: str
+    namespace: str
+
+    def kubectl(self, *words: str) -> list[str]:
+        return ["kubectl", "--namespace", self.namespace, *words]
+
+
+def release(overlay: Path, image: str, container: str, seconds: int) -> str:
+    """Apply, wait, ask; take it back where that fails.
+
+    Args:
+        image: by digest: a tag could be another image by the time a node pulls it.
+        container: that is to run it, of one Deployment in the overlay.
+        seconds: for the pods to become ready.
+
+    Returns:
+        Version of the model that answered.
+
+    Raises:
+        ReleaseError: it could not be done; the message says whether the former image answers again.
+    """
+    if not DIGEST.fullmatch(image):
+        raise ReleaseError(f"--image {image}: expected NAME@sha256:DIGEST, as a registry answers to a push")
+    manifests = list(yaml.safe_load_all(run(["kubectl", "kustomize", str(overlay)])))
+    deployment = set_image(manifests, container, image)
+    run(["kubectl", "apply", "-f", "-"], yaml.safe_dump_all(manifests))
+    try:
+        run(deployment.kubectl("rollout", "status", f"deployment/{deployment.name}", f"--timeout={seconds}s"))
+        with forwarded(deployment) as url:
+            return ask(url)
+    except EmotionError as error:
+        raise ReleaseError(f"{error}\n{take_back(deployment, seconds)}") from None
+
+
+def set_image(manifests: Sequence[dict[str, Any]], container: str, image: str) -> Deployment:
+    """Give the container its image, in place.
+
+    Raises:
+        ReleaseError: not exactly one Deployment has such a container.
+    """
+    found = [
+        (manifest, each)
+        for manifest in manifests
+        if manifest["kind"] == "Deployment"
+        for each in manifest["spec"]["template"]["spec"]["containers"]
+        if each["name"] == container
+    ]
+    if len(found) != 1:
+        raise ReleaseError(f"--container {container}: {len(found)} Deployments have it, expected one")
+    manifest, chosen = found[0]
+    chosen["image"] = image
+    about = manifest["metadata"]
+    return Deployment(about["name"], about.get("namespace", "default"))
+
+
+@contextmanager
+def forwarded(deployment: Deployment) -> Iterator[str]:
+    """A URL of this machine that leads to one of the pods."""
+    command = deployment.kubectl("port-forward", f"deployment/{deployment.name}", f":{PORT}")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        line = process.stdout.readline() if process.stdout else ""
+        found = re.search(r"127\.0\.0\.1:(\d+)", line)
+        if not found:
+            raise ReleaseError(f"{' '.join(command)}: {line.strip() or 'said nothing'}")
+        yield f"http://127.0.0.1:{found[1]}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def ask(url: str) -> str:
+    """Send a drawn face.
+
+    Returns:
+        Version of the model that answered.
+
+    Raises:
+        DetectionError, ImageError: no answer.
+        ReleaseError: it is none that a model gives.
+    """
+    face = next(iter(SyntheticSource(SyntheticParams(count=1), SplitParams(), seed=0)))
+    answer = ServerDetector(url).file(face.data, "none")
+    total = sum((answer.get("probabilities") or {}).values())
+    if abs(total - 1) > 1e-3:
+        raise ReleaseError(f"{url}: the probabilities of a drawn face add up to {total:.3f}, expected 1")
+    return str(answer["model"].get("version"))
+
+
+def take_back(deployment: Deployment, seconds: int) -> str:
+    """Undo the rollout; says what came of it."""
+    try:
+        run(deployment.kubectl("rollout", "undo", f"deployment/{deployment.name}"))
+        run(deployment.kubectl("rollout", "status", f"deployment/{deployment.name}", f"--timeout={seconds}s"))
+    except ReleaseError as error:
+        return f"and it could not be taken back: {error}"
+    return "taken back: the image before answers again"
+
+
+def run(command: Sequence[str], given: str | None = None) -> str:
+    """Standard output of a command.
+
+    Raises:
+        ReleaseError: it is missing or fails.
+    """
+    try:
+        done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise ReleaseError(f"{command[0]} is not installed") from None
+    if done.returncode:
+        raise ReleaseError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def main() -> None:
+    """Parse and release."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.release", description="Bring an image to a cluster.")
+    parser.add_argument("--overlay", type=Path, required=True, help="kustomize directory")
+    parser.add_argument("--image", required=True, help="NAME@sha256:DIGEST")
+    parser.add_argument("--container", default="server", help="that runs it")
+    parser.add_argument("--seconds", type=int, default=600, help="for all pods to become ready")
+    given = parser.parse_args()
+    with reported():
+        version = release(given.overlay, given.image, given.container, given.seconds)
+        print(f"{given.image} answers, with model version {version}")
+
+
+if __name__ == "__main__":
+    main()

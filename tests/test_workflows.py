@@ -1,0 +1,150 @@
+"""Rules for `.github` that hold without GitHub: forms, pins, permissions, secrets, and what a step may be."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitoring.retrain.settings import Settings
+from tests.actions import Expression, event, load, triggered
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
+WORKFLOWS = {file.stem: load(file) for file in FILES}
+PREPARE = load(ROOT / ".github/actions/prepare/action.yml")
+JOBS = {f"{name}/{job}": plan for name, workflow in WORKFLOWS.items() for job, plan in workflow["jobs"].items()}
+SMALL = (  # what a step may be besides a target of make
+    r'cat report/report\.md >> "\$GITHUB_STEP_SUMMARY"',
+    r'echo "candidate=\$\(cat report/candidate\.txt\)" >> "\$GITHUB_OUTPUT"',
+    r"sudo apt-get update",
+    r"gh (pr comment|workflow run) .*",
+    r"aws eks update-kubeconfig .*",
+    r"az aks get-credentials .*",
+)
+each_job = pytest.mark.parametrize("name", JOBS)
+
+
+def steps(job: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from job["steps"]
+
+
+def texts(value: Any) -> Iterator[str]:
+    """All strings in a part of a workflow."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from texts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from texts(each)
+
+
+def secrets_of(value: Any) -> set[str]:
+    return {name for text in texts(value) for name in re.findall(r"secrets\.(\w+)", text)}
+
+
+def test_there_are_the_workflows_that_the_readme_names() -> None:
+    assert set(WORKFLOWS) == {"ci", "retrain", "promote", "deploy"}
+
+
+def test_forms_expressions_and_security_by_the_tools_of_make_audit() -> None:
+    """JSON schemas, zizmor, actionlint; the expressions of a workflow are among what they check."""
+    result = subprocess.run(["make", "audit-workflows"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("file", [*FILES, ROOT / ".github/actions/prepare/action.yml"], ids=lambda file: file.stem)
+def test_actions_are_pinned_by_commit_with_their_version_beside_it(file: Path) -> None:
+    used = re.findall(r"uses: (.*)", file.read_text())
+    assert used
+    for action in used:
+        assert re.fullmatch(r"\./\S+|[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
+
+
+def test_an_action_has_one_version() -> None:
+    used = {
+        match for file in FILES for match in re.findall(r"uses: ([\w-]+/[\w-]+)\S*@([0-9a-f]{40})", file.read_text())
+    }
+    assert len(used) == len({action for action, _ in used})
+
+
+@each_job
+def test_a_job_says_what_it_may_do_and_how_long(name: str) -> None:
+    job = JOBS[name]
+    assert WORKFLOWS[name.partition("/")[0]]["permissions"] == {}
+    assert job["permissions"]
+    assert 0 < job["timeout-minutes"] <= 350
+    writes = {right for right, level in job["permissions"].items() if level == "write"}
+    assert writes <= {"id-token", "pull-requests", "actions", "packages"}
+
+
+@each_job
+def test_a_step_is_a_target_of_make_or_trivial(name: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    for step in steps(JOBS[name]):
+        for line in step.get("run", "").splitlines():
+            called = re.search(r"\bmake (?:--silent )?([a-z -]+?)(?:\)|$| \|)", line)
+            assert called or any(re.fullmatch(small, line) for small in SMALL), line
+            assert not called or set(called[1].split()) <= targets, line
+
+
+@each_job
+def test_text_from_outside_comes_through_the_environment(name: str) -> None:
+    assert [step["run"] for step in steps(JOBS[name]) if "${{" in step.get("run", "")] == []
+
+
+@each_job
+def test_secrets_are_those_of_an_environment_and_out_of_reach_of_pull_requests(name: str) -> None:
+    job = JOBS[name]
+    if secrets_of(job):
+        assert job["environment"] in ("training", "production")
+        github = event("pull_request", pull_request={"number": 1})
+        triggers = WORKFLOWS[name.partition("/")[0]]["on"]
+        reached = "pull_request" in triggers and Expression({"github": github}, ROOT).true(job.get("if", True))
+        assert not reached
+    assert "pull_request_target" not in WORKFLOWS[name.partition("/")[0]]["on"]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "runs"),
+    [
+        ("push", "params.yaml", True),
+        ("push", "dvc.lock", True),
+        ("pull_request", "dvc.yaml", True),
+        ("pull_request", "data/faces.zip.dvc", True),
+        ("pull_request", "src/emotion_detection/models/vit.py", True),
+        ("push", "pipeline/train.py", True),
+        ("push", "README.md", False),
+        ("pull_request", "serving/app.py", False),
+    ],
+)
+def test_retrain_starts_where_a_change_may_touch_a_model(name: str, file: str, runs: bool) -> None:
+    assert triggered(WORKFLOWS["retrain"], name, [file]) is runs
+
+
+def test_the_webhook_starts_retrain_and_finds_it_by_its_name() -> None:
+    """See monitoring/retrain/github.py: the incident stands in the run's name."""
+    assert WORKFLOWS["retrain"]["on"]["repository_dispatch"]["types"] == [Settings.model_fields["event_type"].default]
+    github = event("repository_dispatch", client_payload={"incident": "0193-abc"})
+    assert Expression({"github": github}, ROOT).text(WORKFLOWS["retrain"]["run-name"]) == "retrain 0193-abc"
+
+
+def test_what_is_forked_asks_for_no_variable() -> None:
+    """Without any variable or secret set, every step of `retrain` that would need one is skipped."""
+    contexts = {
+        "github": event("schedule"),
+        "vars": {},
+        "inputs": {},
+        "needs": {"train": {"outputs": {"candidate": "3"}}},
+    }
+    expressions = Expression(contexts, ROOT)
+    assert expressions.true(WORKFLOWS["retrain"]["jobs"]["train"]["if"])
+    assert not expressions.true(WORKFLOWS["retrain"]["jobs"]["promote"]["if"])
+    role = next(step for step in PREPARE["runs"]["steps"] if "aws-actions" in step["uses"])
+    assert not Expression({"inputs": {"role": ""}}, ROOT).true(role["if"])
