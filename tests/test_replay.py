@@ -81,7 +81,7 @@ def test_a_server_answers_all_of_it(server: tuple[Server, str], monkeypatch: pyt
     process, key = server
     monkeypatch.setenv("EMOTION_SERVER_KEY", key)
     options = ("--scenario", "dark-room", "--server", process.url, "--rate", "200", "--minutes", "0.01", "--baseline")
-    before = predictions(process)
+    before = counted(process, "emotion_predictions_total")
     baseline, shifted = as_json("replay", *options, "0.005")
     assert (baseline["sent"], shifted["sent"], shifted["phase"]) == (60, 120, "dark-room")
     for phase in (baseline, shifted):
@@ -91,7 +91,12 @@ def test_a_server_answers_all_of_it(server: tuple[Server, str], monkeypatch: pyt
             phase["sent"],
         )
         assert 0 < phase["per_second"] <= 200
-    assert sum(predictions(process).values()) - sum(before.values()) == 180
+    assert counted(process, "emotion_predictions_total").total() - before.total() == 180
+    [judged] = as_json("replay", *options, "0", "--feedback", "0.25")
+    told = counted(process, "emotion_feedback_total")
+    assert (judged["judged"], told.total()) == (30, 30)
+    right = sum(count for labels, count in told.items() if dict(labels)["predicted"] == dict(labels)["actual"])
+    assert 0 < right < 30
     table = succeed("replay", *options, "0")
     assert "baseline" not in table
     assert all(label in table for label in LABELS)
@@ -113,11 +118,7 @@ def test_what_does_not_fit_is_told(server: tuple[Server, str], monkeypatch: pyte
     assert json.loads(result.stdout)[0]["failed"]
 
 
-def predictions(process: Server) -> Counter[str]:
+def counted(process: Server, name: str) -> Counter[frozenset[tuple[str, str]]]:
     families = text_string_to_metric_families(httpx.get(f"{process.url}/metrics").text)
-    found: Counter[str] = Counter()
-    for family in families:
-        for sample in family.samples:
-            if sample.name == "emotion_predictions_total":
-                found[sample.labels["emotion"]] += int(sample.value)
-    return found
+    samples = (sample for family in families for sample in family.samples if sample.name == name)
+    return Counter({frozenset(sample.labels.items()): int(sample.value) for sample in samples})

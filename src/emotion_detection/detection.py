@@ -8,6 +8,7 @@ detector.frame(pixels, "all")      -> the same for a frame of a video
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any, Protocol
 
@@ -99,27 +100,42 @@ class ServerDetector:
         from requests.adapters import HTTPAdapter  # noqa: PLC0415
         from urllib3 import Retry  # noqa: PLC0415
 
-        self._url, self._session = f"{url.rstrip('/')}/detect", requests.Session()
+        self._url, self._session = url.rstrip("/"), requests.Session()
         busy = Retry(_TRIES, connect=0, read=0, status_forcelist=_BUSY, allowed_methods=None, raise_on_status=False)
         self._session.mount(self._url, HTTPAdapter(max_retries=busy))
-        self._session.headers["Content-Type"] = "application/octet-stream"
         if key := os.environ.get(KEY_VARIABLE):
             self._session.headers["X-API-Key"] = key
 
     def file(self, data: bytes, how: How) -> Record:
+        status, content = self._post("/detect", data, "application/octet-stream", {"faces": how})
+        if status in _OF_IMAGES:
+            raise ImageError(content["detail"])
+        return self._accepted("/detect", status, content)
+
+    def tell(self, record: Record, label: str) -> None:
+        """Say what the largest face of an answer shows.
+
+        Raises:
+            DetectionError: the server does not take it.
+        """
+        said = json.dumps({"prediction_id": record["prediction_id"], "label": label})
+        self._accepted("/feedback", *self._post("/feedback", said.encode(), "application/json"))
+
+    def _post(
+        self, path: str, data: bytes, content_type: str, params: dict[str, str] | None = None
+    ) -> tuple[int, Record]:
+        headers, url = {"Content-Type": content_type}, f"{self._url}{path}"
         try:
             answer = self._session.post(
-                self._url, params={"faces": how}, data=data, timeout=_SECONDS, allow_redirects=False
+                url, params=params, data=data, headers=headers, timeout=_SECONDS, allow_redirects=False
             )
-            content = answer.json()
+            return answer.status_code, answer.json()
         except OSError as error:  # the base of all that requests raises, answers that are no JSON among it
-            raise DetectionError(
-                f"{self._url}: no answer ({type(error).__name__}); does `emotion serve` run?"
-            ) from None
-        if answer.status_code in _OF_IMAGES:
-            raise ImageError(content["detail"])
-        if answer.status_code != 200:
-            raise DetectionError(f"{self._url}: status {answer.status_code}: {content.get('detail')}")
+            raise DetectionError(f"{url}: no answer ({type(error).__name__}); does `emotion serve` run?") from None
+
+    def _accepted(self, path: str, status: int, content: Record) -> Record:
+        if status != 200:
+            raise DetectionError(f"{self._url}{path}: status {status}: {content.get('detail')}")
         return dict(content)
 
     def frame(self, image: Pixels, how: How) -> Record:

@@ -38,6 +38,8 @@ class Tally:
     """Answers by version of the model."""
     right: Counter[str] = field(default_factory=Counter)
     """Answers that were as the face's label, by version."""
+    judged: int = 0
+    """Answers of which the server was told what the face shows."""
     failures: Counter[str] = field(default_factory=Counter)
     """Requests without an answer, by what was said."""
     confidence: float = 0.0
@@ -77,35 +79,44 @@ class Tally:
             "answered_shares": _shares(self.answered),
             "mean_confidence": round(self.confidence / answers, 4) if answers else None,
             "accuracy": round(self.right.total() / answers, 4) if answers else None,
+            "judged": self.judged,
             "versions": dict(self.versions),
             "median_ms": slow[0],
             "p99_ms": slow[1],
         }
 
 
-def send(url: str, phase: Phase, rate: float, advance: Callable[[], object] = lambda: None) -> Tally:
+def send(
+    url: str, phase: Phase, rate: float, advance: Callable[[], object] = lambda: None, feedback: float = 0.0
+) -> Tally:
     """Send a phase's faces, evenly spaced where the server keeps up.
 
     Args:
         url: of the server.
         rate: faces per second.
         advance: called after each answer.
+        feedback: share of the faces of which the server is then told what they show.
     """
     tally, own, lock = Tally(phase.name), threading.local(), threading.Lock()
     room = threading.Semaphore(2 * CONNECTIONS)  # no more is held in memory where the server is slower
 
-    def judge(emotion: str, data: bytes) -> None:
+    def judge(emotion: str, data: bytes, tell: bool) -> None:
         if not hasattr(own, "detector"):
             own.detector = ServerDetector(url)
         start = time.perf_counter()
         try:
             record = own.detector.file(data, "none")
+            milliseconds = 1000 * (time.perf_counter() - start)
+            label = next((label for label in record["probabilities"] if plain(label) == emotion), None)
+            if tell and label is not None:
+                own.detector.tell(record, label)
         except (DetectionError, ImageError) as error:
             with lock:
                 tally.fail(str(error))
         else:
             with lock:
-                tally.add(emotion, record, 1000 * (time.perf_counter() - start))
+                tally.add(emotion, record, milliseconds)
+                tally.judged += tell and label is not None
         advance()
 
     start = time.monotonic()
@@ -117,7 +128,7 @@ def send(url: str, phase: Phase, rate: float, advance: Callable[[], object] = la
             if tally.failed_in_a_row >= GIVE_UP:
                 break
             tally.sent[emotion] += 1
-            task = threads.submit(judge, emotion, data)
+            task = threads.submit(judge, emotion, data, int((number + 1) * feedback) > int(number * feedback))
             task.add_done_callback(lambda _: room.release())
             tasks.append(task)
     for task in tasks:

@@ -206,7 +206,8 @@ def test_a_visitor_says_what_a_face_shows(page: Page, server: Server) -> None:
     expect(page.locator("#feedback")).to_be_hidden()
     series = f'emotion_feedback_total{{actual="{actual}",model_version="{server.get("/model").json()["version"]}",'
     assert f'{series}predicted="{expected[1]["label"]}"}} 1.0' in server.get("/metrics").text
-    expect(page.locator("footer")).to_contain_text("none is stored or logged")
+    expect(page.locator("#not-stored-note")).to_be_visible()
+    expect(page.locator("#stored-note")).to_be_hidden()
 
 
 def test_a_visitor_is_told_where_faces_are_kept(page: Page, server: Server) -> None:
@@ -220,7 +221,7 @@ def test_a_visitor_is_told_where_faces_are_kept(page: Page, server: Server) -> N
     choose(page, FACE)
     expect(page.locator("#feedback-keeps")).to_contain_text("the server keeps this face for 30 days")
     expect(page.locator("footer")).to_contain_text("is kept, cut out, for 30 days")
-    expect(page.locator("footer")).not_to_contain_text("none is stored")
+    expect(page.locator("#not-stored-note")).to_be_hidden()
 
 
 def test_the_camera_draws_a_time_line_until_it_is_stopped(page: Page) -> None:

@@ -43,6 +43,9 @@ def replay(  # noqa: PLR0913, PLR0917  one for each option
     faces: Annotated[
         str | None, typer.Option(help="Directory or archive of <class>/*; by default drawn faces.", metavar="PATH")
     ] = None,
+    feedback: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the faces of which the server is told what they show.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Decides which faces are sent, in which order.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -56,7 +59,7 @@ def replay(  # noqa: PLR0913, PLR0917  one for each option
     reference = describe_server(server)["reference_shares"]
     pool = read_pool(_open(faces, seed))
     counts = {"baseline": round(60 * baseline * rate), "shifted": round(60 * minutes * rate)}
-    tallies = list(_sent(server, phases(scenario.value, pool, reference, seed=seed, **counts), rate))
+    tallies = list(_sent(server, phases(scenario.value, pool, reference, seed=seed, **counts), rate, feedback))
     summaries = [tally.summary() for tally in tallies]
     if as_json:
         print_json(summaries)
@@ -79,13 +82,13 @@ def _open(faces: str | None, seed: int) -> Iterator[Sample]:
         yield from drawn_faces(seed, looks)
 
 
-def _sent(server: str, phases: list[Phase], rate: float) -> Iterator[Tally]:
+def _sent(server: str, phases: list[Phase], rate: float, feedback: float) -> Iterator[Tally]:
     from emotion_detection.sending import send
 
     with _bar() as bar:
         for phase in phases:
             task = bar.add_task(phase.name, total=phase.count)
-            yield send(server, phase, rate, lambda task=task: bar.advance(task))  # type: ignore[misc]
+            yield send(server, phase, rate, lambda task=task: bar.advance(task), feedback)  # type: ignore[misc]
 
 
 @contextmanager
@@ -104,7 +107,13 @@ def _show(summaries: list[dict[str, Any]]) -> None:
     ]
     columns = ["emotion", *(f" {phase['phase']}: {title}" for phase in summaries for title in _SHARES.values())]
     print_table("Shares", columns, rows)
-    names = {"sent": "sent", "answered": "answered", "per_second": "per second", "accuracy": "accuracy"}
+    names = {
+        "sent": "sent",
+        "answered": "answered",
+        "per_second": "per second",
+        "accuracy": "accuracy",
+        "judged": "judged",
+    }
     names |= {
         "mean_confidence": "mean confidence",
         "median_ms": "median ms",
