@@ -187,6 +187,7 @@ def test_a_canary_answers_its_callers_and_is_named_and_counted(
             client.headers["X-API-Key"] = secret
             assert ask(client)[0] == ("2" if _position(digest, key=kept.name) < 0.4 else "1")
         _assert_other_ways_in(client, meant)
+        _assert_feedback_is_for_the_version_that_answered(client, next(s for s, named in meant.items() if named == "2"))
 
         counts = Counter({version: value(client, "emotion_prediction_entropy_count", model_version=version)
                           for version in ("1", "2")})  # fmt: skip
@@ -208,6 +209,14 @@ def _assert_other_ways_in(client: TestClient, meant: dict[str, str]) -> None:
         several = client.post("/detect", files=[("file", encode(3)), ("file", b"no image")], headers=headers)
         assert several.json()[0]["model"]["version"] == several.headers["X-Model-Version"] == version
         assert several.json()[1]["type"] == "urn:problem:not-an-image"
+
+
+def _assert_feedback_is_for_the_version_that_answered(client: TestClient, session: str) -> None:
+    answer = client.post("/detect", files={"file": encode(3)}, headers={"X-Session-Id": session}).json()
+    said = {"prediction_id": answer["prediction_id"], "label": "sad"}
+    assert client.post("/feedback", json=said).json()["counted"] is True
+    labels = {"predicted": answer["label"], "actual": "sad", "model_version": "2"}
+    assert value(client, "emotion_feedback_total", **labels) == 1
 
 
 def _position(digest: str, **caller: str) -> float:
