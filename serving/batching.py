@@ -173,8 +173,7 @@ class BatchQueue:
                 job.outcome = error
 
     def _prepare(self, job: Job) -> None:
-        start = time.perf_counter()
-        self._metrics.queue_seconds.observe(start - job.queued)
+        self._metrics.queue_seconds.observe(time.perf_counter() - job.queued)
         try:
             job.crops = job.prepare()
         except EmotionError as error:
@@ -182,7 +181,6 @@ class BatchQueue:
         except Exception as error:
             job.outcome = error
         del job.prepare  # and with it the image
-        self._metrics.decode_seconds.observe(time.perf_counter() - start)
 
     def _predict(self, jobs: list[Job]) -> None:
         blocks = [job.crops for job in jobs if job.crops is not None]

@@ -49,11 +49,16 @@ class DetectPath:
         self.app, self._detect = app, Detect(context)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST" and _path(scope) == PATH:
+        if is_detect(scope):
             scope["route"] = self
             await self._detect(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+
+def is_detect(scope: Scope) -> bool:
+    """Whether a request is for `POST /detect`."""
+    return scope["type"] == "http" and scope["method"] == "POST" and _path(scope) == PATH
 
 
 class Detect:

@@ -6,11 +6,14 @@ model, cut, rows = await judge(context, options, [image], receive, model)   # on
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from typing import NamedTuple
 
 from starlette.types import Receive
 
 from emotion_detection.crops import Cut
+from emotion_detection.errors import ImageError
 from emotion_detection.preprocess import Pixels
 from serving.batching import Outcome
 from serving.canary import check
@@ -19,9 +22,13 @@ from serving.engine import Probabilities
 from serving.model import ServedModel
 from serving.schemas import FaceOptions
 
+SMALL_FILE, SMALL_IMAGE = 8_192, 96 * 96
+"""Bytes of a file, and pixels in it, up to which it is decoded on the event loop: for a face that has been cut out
+already, handing it to another thread takes longer, and makes both threads wait for Python's lock."""
+
 
 class Looking:
-    """What a worker does with one image before the model sees it; keeps what was found."""
+    """What is done with one image before the model sees it; keeps what was found."""
 
     __slots__ = ("_context", "_image", "_info", "_options", "cut")
 
@@ -31,14 +38,26 @@ class Looking:
         self.cut: Cut | None = None
         """Once it has been called, its faces."""
 
+    def look_at_once(self) -> None:
+        """Do it now, on the event loop, if it is small work; all else, whatever is wrong included, is for a worker."""
+        settings = self._context.settings
+        if len(self._image) <= min(SMALL_FILE, settings.max_bytes) and self._options.faces in {"auto", "none"}:
+            with suppress(ImageError):
+                self._cut(self._image, min(SMALL_IMAGE, settings.max_pixels))
+
     def __call__(self) -> Pixels:
         image, self._image = self._image, b""  # it is not held while the answer is waited for
-        self._context.uploads.check_image(image)
-        info, limit = self._info, self._context.settings.max_pixels
-        cut = self._context.cutter.cut_file(image, info.image_size, info.channels, self._options.faces, limit)
-        self._context.metrics.faces.observe(cut)
-        self.cut = cut
-        return cut.images
+        if self.cut is None:
+            self._context.uploads.check_image(image)
+            return self._cut(image, self._context.settings.max_pixels)
+        return self.cut.images
+
+    def _cut(self, image: bytes, limit: int) -> Pixels:
+        info, metrics, start = self._info, self._context.metrics, time.perf_counter()
+        self.cut = self._context.cutter.cut_file(image, info.image_size, info.channels, self._options.faces, limit)
+        metrics.decode_seconds.observe(time.perf_counter() - start)
+        metrics.faces.observe(self.cut)
+        return self.cut.images
 
 
 class Judged(NamedTuple):
@@ -65,6 +84,8 @@ async def look(
         Exception: a challenger failed.
     """
     looks = [Looking(context, model, options, image) for image in images]
+    if len(looks) == 1:
+        looks[0].look_at_once()
     if not model.on_trial:
         images.clear()
     outcomes = await context.room.wait(context.queue.submit(model, looks), receive)

@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from emotion_detection import preprocess
 from emotion_detection.errors import BrokenImage, ImageError, ImageTooLarge, NotAnImage
 from emotion_detection.preprocess import FORMATS, Pixels, decode, encode_png, fit, prepare, read_header
 
@@ -524,3 +525,15 @@ def test_real_data_photographs_are_decoded_as_pillow_does() -> None:
                 continue
             expected = rgb(opened).astype(int)
         assert np.abs(decode(data, 3) - expected).mean() < 2
+
+
+def test_the_short_way_to_the_size_of_a_jpeg_agrees_with_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {name: preprocess._plain_jpeg_size(data) for name, data in SAMPLES.items()}
+    plain = {name: size for name, size in sizes.items() if size is not None}
+    assert set(plain) == {"jpeg", "jpeg, grey", "jpeg, progressive", "jpeg, thumbnail"}
+    short = {name: decode(SAMPLES[name], 1) for name in plain}
+    monkeypatch.setattr(preprocess, "_plain_jpeg_size", lambda _: None)
+    for name, size in plain.items():
+        header = read_header(SAMPLES[name])
+        assert size == (header.width, header.height)
+        np.testing.assert_array_equal(short[name], decode(SAMPLES[name], 1))

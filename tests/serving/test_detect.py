@@ -20,7 +20,9 @@ from PIL import Image
 from emotion_detection.preprocess import Pixels, prepare
 from serving.context import Context
 from serving.engine import Engine, Probabilities
+from serving.judging import SMALL_FILE, Looking
 from serving.model import ServedModel
+from serving.schemas import DetectOptions
 from tests.serving.tiny import LABELS, SIZE, TinyBundle, encode, write_bundle
 
 FORMATS = {
@@ -258,3 +260,31 @@ def test_preprocessing_is_that_of_training(client: TestClient) -> None:
     upright, rotated = io.BytesIO(), FORMATS["rotated jpeg"]
     Image.fromarray(prepare(rotated, SIZE, 1)[:, :, 0]).save(upright, "PNG")
     np.testing.assert_array_equal(values(post_file(client, upright.getvalue())), values(post_file(client, rotated)))
+
+
+NOISE = encode(20, size=(95, 95))
+LARGE = encode(21, "JPEG", size=(120, 100), mode="L")
+
+
+@pytest.mark.parametrize(
+    ("data", "faces", "at_once"),
+    [
+        (encode(22, "JPEG", mode="RGB"), "auto", True),
+        (encode(22, "JPEG", mode="RGB"), "none", True),
+        (encode(22, "JPEG", mode="RGB"), "all", False),
+        (NOISE, "auto", False),
+        (LARGE, "auto", False),
+        (b"no image", "auto", False),
+    ],
+    ids=["face", "face as it is", "search", "large file", "large image", "no image"],
+)
+def test_only_small_work_is_done_on_the_event_loop(client: TestClient, data: bytes, faces: str, at_once: bool) -> None:
+    assert len(NOISE) > SMALL_FILE > len(LARGE)
+    context: Context = client.app.state.context  # type: ignore[attr-defined]
+    look = Looking(context, context.slot.current(), DetectOptions(faces=faces), data)  # type: ignore[arg-type]
+    look.look_at_once()
+    assert (look.cut is not None) == at_once
+    answer = client.post(f"/detect?faces={faces}", content=data, headers={"Content-Type": "image/jpeg"})
+    assert answer.status_code == (200 if data != b"no image" else 415)
+    decoded = context.metrics.registry.get_sample_value("emotion_stage_duration_seconds_count", {"stage": "decode"})
+    assert decoded == (data != b"no image") + at_once
