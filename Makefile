@@ -86,7 +86,7 @@ push: remote ## Share what was made through the DVC remote
 	@if $(HAS_REMOTE); then dvc push --run-cache; else echo 'no DVC remote (DVC_REMOTE_URL): nothing is shared'; fi
 
 shards: remote
-	@if $(HAS_REMOTE); then dvc repro --pull shards; else dvc repro shards; fi
+	@if $(HAS_REMOTE); then pull=--pull; fi; dvc repro $$pull shards >&2
 
 gate: shards ## VERSION=3: what the gate says of a version; changes nothing
 	@emotion gate "$$VERSION"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -142,6 +143,7 @@ def run(command: Sequence[str], given: str | None = None) -> str:
     Raises:
         ReleaseError: it is missing or fails.
     """
+    print(f"> {' '.join(command)}", file=sys.stderr)
     try:
         done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
     except FileNotFoundError:

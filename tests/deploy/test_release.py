@@ -1,0 +1,116 @@
+"""An image to a cluster and back. The server that is asked is real; the cluster is a script that plays kubectl."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.serving.processes import ROOT, environment, running
+from tests.serving.tiny import wait_until, write_bundle
+
+IMAGE = f"registry.example/emotion-server@sha256:{'a' * 64}"
+MANIFESTS = [
+    {"kind": "Service", "metadata": {"name": "emotion-server", "namespace": "emotion"}},
+    {
+        "kind": "Deployment",
+        "metadata": {"name": "emotion-server", "namespace": "emotion"},
+        "spec": {"template": {"spec": {"containers": [{"name": "server", "image": "emotion-server:dev"}]}}},
+    },
+]
+KUBECTL = """\
+#!/bin/sh
+echo "$*" >> "$CLUSTER/asked"
+case "$*" in
+  kustomize*) cat "$CLUSTER/manifests.yaml" ;;
+  apply*) cat > "$CLUSTER/applied.yaml" ;;
+  *"rollout status"*) [ -e "$CLUSTER/undone" ] || [ -z "$STUCK" ] || { echo "timed out" >&2; exit 1; } ;;
+  *"rollout undo"*) [ -z "$FIRST" ] || { echo "no rollout history found" >&2; exit 1; }; touch "$CLUSTER/undone" ;;
+  *port-forward*) echo "Forwarding from 127.0.0.1:$PORT -> 8000"; exec sleep 60 ;;
+esac
+"""
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a server listens that answers."""
+    directory = tmp_path_factory.mktemp("server")
+    with running(directory, "--bundle", str(write_bundle(directory / "bundle").directory)) as server:
+        wait_until(server.is_ready, seconds=60)
+        yield str(server.port)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Path:
+    (tmp_path / "manifests.yaml").write_text(yaml.safe_dump_all(MANIFESTS))
+    (tmp_path / "kubectl").write_text(KUBECTL)
+    (tmp_path / "kubectl").chmod(0o755)
+    return tmp_path
+
+
+def release(cluster: Path, port: str, image: str = IMAGE, **state: str) -> subprocess.CompletedProcess[str]:
+    path = f"{cluster}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        [sys.executable, "-m", "deploy.release", "--overlay", "overlays/eks", "--image", image, "--seconds", "5"],
+        cwd=ROOT,
+        env=environment(PATH=path, CLUSTER=str(cluster), PORT=port, **({"STUCK": "", "FIRST": ""} | state)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def undone(cluster: Path) -> bool:
+    return "rollout undo deployment/emotion-server" in (cluster / "asked").read_text()
+
+
+def test_the_image_is_applied_by_digest_waited_for_and_asked(cluster: Path, port: str) -> None:
+    result = release(cluster, port)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"{IMAGE} answers, with model version ")
+    applied = list(yaml.safe_load_all((cluster / "applied.yaml").read_text()))
+    assert applied[1]["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
+    assert applied[0] == MANIFESTS[0]
+    asked = (cluster / "asked").read_text()
+    assert "--namespace emotion rollout status deployment/emotion-server --timeout=5s" in asked
+    assert not undone(cluster)
+
+
+def test_pods_that_do_not_become_ready_are_taken_back(cluster: Path, port: str) -> None:
+    result = release(cluster, port, STUCK="1")
+    assert result.returncode == 1
+    assert "timed out" in result.stderr
+    assert result.stderr.endswith("taken back: the image before answers again\n")
+    assert undone(cluster)
+    assert (cluster / "asked").read_text().count("rollout status") == 2  # the one before is waited for as well
+
+
+def test_a_server_that_does_not_answer_is_taken_back(cluster: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        result = release(cluster, str(nobody.getsockname()[1]))
+    assert result.returncode == 1
+    assert "/detect: no answer" in result.stderr
+    assert undone(cluster)
+
+
+def test_where_nothing_was_before_it_says_so(cluster: Path, port: str) -> None:
+    result = release(cluster, port, STUCK="1", FIRST="1")
+    assert result.returncode == 1
+    assert "it could not be taken back" in result.stderr
+    assert "no rollout history found" in result.stderr
+
+
+@pytest.mark.parametrize("image", ["registry.example/emotion-server:latest", "emotion-server", f"x@sha256:{'a' * 63}"])
+def test_a_tag_is_refused_before_anything_is_done(cluster: Path, port: str, image: str) -> None:
+    result = release(cluster, port, image)
+    assert result.returncode == 1
+    assert "expected NAME@sha256:DIGEST" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (cluster / "asked").exists()
