@@ -54,11 +54,11 @@ def rows(data: DataParams) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("source", ["kept", "kept/feedback.db"])
 def test_alone_it_is_cut_into_splits_like_any_other(here: Path, source: str) -> None:
-    names = keep(here / "kept", *["happy", "sad"] * 40)
+    names = keep(here / "kept", *["happy", "sad"] * 20)
     found = rows(DataParams(source=source))
     assert {row["path"] for row in found} == {f"feedback:{name}/0.png" for name in names}
     assert {row["split"] for row in found} == {"train", "val", "test"}
-    assert {row["image"] for row in found} == {face(seed) for seed in range(80)}
+    assert {row["image"] for row in found} == {face(seed) for seed in range(40)}
 
 
 @pytest.mark.parametrize("splits", [("",), ("train/", "val/", "test/"), ("train/",)])
@@ -66,10 +66,10 @@ def test_beside_another_source_it_is_for_training_alone(here: Path, splits: tupl
     files = {f"{split}{name}": data for split in splits for name, data in two_classes().items()}
     write_tree(here / "faces", files)
     before = {row["path"]: row["split"] for row in rows(DataParams(source="faces"))}
-    keep(here / "kept", *["happy", "sad"] * 30)
+    keep(here / "kept", *["happy", "sad"] * 10)
     found = rows(DataParams(source="faces", feedback="kept"))
     said = [row for row in found if str(row["path"]).startswith("feedback:")]
-    assert (len(said), {row["split"] for row in said}) == (60, {"train"})
+    assert (len(said), {row["split"] for row in said}) == (20, {"train"})
     assert {row["path"]: row["split"] for row in found if row not in said} == before
 
 
@@ -85,11 +85,11 @@ def test_labels_that_the_source_does_not_have_are_left_out_and_told(
 
 def test_encrypted_faces_take_their_key(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = Fernet.generate_key().decode()
-    keep(here / "kept", *["happy"] * 40, key=key)
+    keep(here / "kept", *["happy"] * 20, key=key)
     with pytest.raises(SourceError, match=KEY_VARIABLE):
         rows(DataParams(source="kept"))
     monkeypatch.setenv(KEY_VARIABLE, key)
-    assert {row["image"] for row in rows(DataParams(source="kept"))} == {face(seed) for seed in range(40)}
+    assert {row["image"] for row in rows(DataParams(source="kept"))} == {face(seed) for seed in range(20)}
 
 
 def test_a_change_of_the_faces_is_noticed_and_no_other_change_of_the_file(here: Path) -> None:
