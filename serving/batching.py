@@ -99,8 +99,8 @@ class BatchQueue:
         return self._waiting.qsize() >= self._size
 
     def busy(self) -> bool:
-        """Whether every worker has work."""
-        return len(self._busy) == len(self._threads)
+        """Whether half of the workers or more have work."""
+        return 2 * len(self._busy) >= len(self._threads)
 
     def overloaded(self) -> Overloaded:
         """What `check_room` fails with."""

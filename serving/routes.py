@@ -71,7 +71,8 @@ async def detect(options: Annotated[DetectOptions, Query()]) -> Detection | list
     With several fields `file` the answer is a list in their order, with a problem in the place of each image that
     cannot be used; the others are answered all the same.
     An image may have many faces, or none: `label`, `confidence` and `probabilities` are those of the largest, or null.
-    The model that answers is the one that was current when the request arrived.
+    The model that answers is the one that was current when the request arrived. While a new version is tried on some
+    callers, who sends the same header `X-Session-Id` is answered by the same one.
     """
     raise AssertionError(f"DetectPath stands in front of this description ({options})")
 

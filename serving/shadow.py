@@ -2,9 +2,9 @@
 
     queue.tap = shadow.offer          # the workers hand over what they have judged, after it is on its way
 
-What is drawn waits in a queue of its own, for one thread that steps back for the others and works only while a worker
-is free. So under load it is the first to stop: its queue fills, and what does not fit is left out and counted. The
-challenger sees the very crops that the champion saw; one that takes other input is not shown any.
+What is drawn waits in a queue of its own, for one thread that steps back for the others, and works only while most of
+the workers are free. So under load it is the first to stop: its queue fills, and what does not fit is left out and
+counted. The challenger sees the very crops that the champion saw; one that takes other input is not shown any.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from serving.settings import Settings
 
 RUN = 8
 """Most faces in one run of the model: between two of them it steps back."""
-PAUSE = 0.01
-"""Seconds until it is looked again whether a worker is free."""
+PAUSE, LONG_PAUSE = 0.001, 0.05
+"""Seconds until it is looked again whether most workers are free: the longer they are not, the longer."""
 LOOK = 1.0
 """Seconds after which a new champion or challenger has its series at the latest."""
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Shadow(threading.Thread):
         busy: Callable[[], bool],
     ) -> None:
         """Args:
-        busy: whether all workers have work.
+        busy: whether the workers are to be left alone.
         """
         super().__init__(name="shadow", daemon=True)
         self._share, self._size = settings.shadow_share, settings.shadow_queue_size
@@ -125,7 +125,7 @@ class Shadow(threading.Thread):
 
     def _try(self, sample: Sample) -> str:
         """What becomes of a sample."""
-        self._wait_for_a_free_worker()
+        self._wait_for_free_workers()
         challenger = self._challenger.other_than(sample.champion)
         if challenger is None or not _sees_the_same(challenger, sample.champion):
             return "no-challenger"  # it has left meanwhile
@@ -148,16 +148,18 @@ class Shadow(threading.Thread):
         pair.count(sample.rows, rows)
 
     def _run(self, pair: Pair, challenger: ServedModel, crops: Pixels) -> Probabilities:
-        self._wait_for_a_free_worker()
+        self._wait_for_free_workers()
         start, cpu = time.perf_counter(), time.thread_time()
         rows = challenger.engine.predict(crops)
         pair.inference_seconds.observe(time.perf_counter() - start)
         self._metrics.cpu_seconds.inc(time.thread_time() - cpu)
         return rows
 
-    def _wait_for_a_free_worker(self) -> None:
+    def _wait_for_free_workers(self) -> None:
+        pause = PAUSE
         while self._busy() and not self._ended:
-            time.sleep(PAUSE)
+            time.sleep(pause)
+            pause = min(2 * pause, LONG_PAUSE)
 
     def _show_pair(self) -> None:
         """Have the series of whoever is there stand at zero before anything is counted in them."""

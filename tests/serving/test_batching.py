@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from threading import Event, get_ident
+from threading import Event, Semaphore, get_ident
 
 import numpy as np
 import pytest
@@ -252,6 +252,30 @@ def test_a_worker_takes_its_share_and_no_more_than_allowed(model: ServedModel) -
     assert sum(sizes) == len(everybody) == 11
     assert max(sizes) <= 3
     assert len(threads) <= 2
+
+
+def test_it_is_busy_while_half_of_the_workers_have_work(model: ServedModel) -> None:
+    begun, go_on = Semaphore(0), Event()
+
+    def prepare() -> Pixels:
+        begun.release()
+        assert go_on.wait(20)
+        return crops(model, 1)
+
+    async def main() -> None:
+        async with started(workers=3) as (queue, start):
+            start()
+            found, jobs = [queue.busy()], []
+            for _ in range(3):
+                jobs += queue.submit(model, [prepare])
+                assert await asyncio.to_thread(begun.acquire, timeout=20)
+                found.append(queue.busy())
+            go_on.set()
+            await asyncio.gather(*(job.future for job in jobs))
+            assert found == [False, False, True, True]
+            assert not queue.busy()
+
+    asyncio.run(main())
 
 
 def test_stopping_ends_what_waits(model: ServedModel) -> None:
