@@ -194,14 +194,15 @@ class FeedbackStore:
         )
 
     def _make_room(self, db: sqlite3.Connection, size: int) -> None:
-        page, used, free = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in _PAGES)
-        over = used - free + size // page + _SPARE_PAGES - self._max_bytes // page
-        while over > 0:
-            oldest = "DELETE FROM feedback WHERE rowid IN (SELECT rowid FROM feedback ORDER BY rowid LIMIT ?)"
-            if not db.execute(oldest, (_AT_A_TIME,)).rowcount:
+        def pages(name: str) -> int:
+            return int(db.execute(f"PRAGMA {name}").fetchone()[0])
+
+        page = pages("page_size")
+        most = self._max_bytes // page - size // page - _SPARE_PAGES
+        oldest = "DELETE FROM feedback WHERE rowid IN (SELECT rowid FROM feedback ORDER BY rowid LIMIT ?)"
+        while pages("page_count") - pages("freelist_count") > most:
+            if db.execute(oldest, (_AT_A_TIME,)).rowcount == 0:
                 return
-            over -= db.execute("PRAGMA freelist_count").fetchone()[0] - free
-            free = db.execute("PRAGMA freelist_count").fetchone()[0]
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -217,9 +218,7 @@ class FeedbackStore:
                     yield db
 
     def _create_empty(self) -> None:
-        """Make a file that nobody else may read, and never open one that is there: to close it would end the locks that
-        other threads have on it.
-        """
+        # For its owner alone; one that is there only sqlite opens: closing it ends the locks of other threads.
         self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, path = tempfile.mkstemp(dir=self.file.parent)
         os.close(descriptor)
@@ -230,7 +229,7 @@ class FeedbackStore:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         if not self.file.is_file():
-            raise FeedbackError(f"{self.file}: no feedback is there; a server with EMOTION_FEEDBACK=keep makes it")
+            raise FeedbackError(f"{self.file}: no feedback is there; a server writes it with the first that it gets")
         with (
             self._usable(),
             closing(sqlite3.connect(f"{self.file.absolute().as_uri()}?mode=ro", timeout=PATIENCE, uri=True)) as db,
@@ -246,7 +245,6 @@ class FeedbackStore:
 
 
 _KEPT = "WHERE keep_until > ?"
-_PAGES = ("page_size", "page_count", "freelist_count")
 
 
 def store_file(path: Path) -> Path:

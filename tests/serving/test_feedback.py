@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from emotion_detection.api_keys import create_key
-from emotion_detection.feedback import FeedbackStore
+from emotion_detection.feedback import FeedbackStore, Judgement
 from emotion_detection.prediction_ids import PredictionIds, id_prefix, mark_key
 from emotion_detection.preprocess import decode, prepare
 from emotion_detection.seal import read_seal
@@ -245,6 +245,17 @@ def test_it_can_be_switched_off_and_asks_for_a_key_like_all_the_rest(tiny: TinyB
     assert_problem(locked.delete(f"/feedback/{name}"), 401, "unauthorized")
     told = locked.delete(f"/feedback/{name}", headers={"X-API-Key": key})
     assert_problem(told, 404, "unknown-prediction")
+
+
+def test_what_is_over_goes_even_where_no_more_feedback_is_taken(
+    tiny: TinyBundle, start: Start, store: FeedbackStore
+) -> None:
+    now = time.time()
+    for days in (1, 8):
+        judgement = Judgement(f"answer {days}", 0, "7", "happy", "sad", now - 86_400 * days, now, now + 86_400)
+        store.add(judgement, encode())
+    start(bundle=tiny.directory, feedback="off", feedback_days=7, feedback_directory=store.file.parent)
+    wait_until(lambda: [one.prediction_id for one, _ in store.faces()] == ["answer 1"])
 
 
 @pytest.mark.slow
