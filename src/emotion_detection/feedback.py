@@ -30,11 +30,11 @@ DIRECTORY = Path(".cache/feedback")
 MAX_BYTES = 256_000_000
 PATIENCE = 10.0
 """Seconds to wait for another process that writes."""
-_SPARE_PAGES = 16
-_AT_A_TIME = 16
-"""Of the oldest rows, when room is made."""
+_SPARE_PAGES, _AT_A_TIME = 16, 16
+"""When room is made: pages for the indices, and how many of the oldest rows go."""
 _COLUMNS = "prediction_id, face, version, predicted, label, given_at, forget_at, keep_until"
 _TABLE = """
+    PRAGMA auto_vacuum = FULL; PRAGMA secure_delete = ON;
     CREATE TABLE IF NOT EXISTS feedback (
         prediction_id TEXT NOT NULL, face INTEGER NOT NULL, version TEXT NOT NULL, predicted TEXT NOT NULL,
         label TEXT NOT NULL, given_at REAL NOT NULL, forget_at REAL NOT NULL, keep_until REAL,
@@ -74,7 +74,10 @@ class Judgement:
 
 
 class FeedbackStore:
-    """Opens the file for each operation: threads and processes may use it as they like."""
+    """Opens the file for each operation: threads and processes may use it as they like.
+
+    Where it cannot be used, every operation raises FeedbackError.
+    """
 
     def __init__(self, directory: Path, seal: Seal | None = None, max_bytes: int = MAX_BYTES) -> None:
         """Args:
@@ -86,11 +89,7 @@ class FeedbackStore:
         self._seal, self._max_bytes = seal, max_bytes
 
     def create(self) -> None:
-        """Make the file, if it is not there yet.
-
-        Raises:
-            FeedbackError: it cannot be made. So of every operation: the file cannot be used.
-        """
+        """Make the file, if it is not there yet."""
         with self._writing():
             pass
 
@@ -210,8 +209,6 @@ class FeedbackStore:
             if not self.file.exists():
                 self._create_empty()
             with closing(sqlite3.connect(self.file, timeout=PATIENCE, isolation_level="IMMEDIATE")) as db:
-                for setting in ("auto_vacuum = FULL", "secure_delete = ON"):
-                    db.execute(f"PRAGMA {setting}")
                 db.executescript(_TABLE)
                 db.execute("BEGIN IMMEDIATE")
                 with db:
