@@ -63,16 +63,14 @@ ui: $(VENV)/.train ## MLflow's pages at http://127.0.0.1:5000
 
 setup: $(VENV)/.dev $(SERVE_VENV)/.serve web ## Both environments, nothing else
 
-# What workflows run. Where a DVC remote is set up, what is unchanged is fetched; without one, as in a fork, it is made anew.
-HAS_REMOTE = dvc remote list | grep -q .
-
+# What workflows run. DVC_REMOTE_URL names a DVC remote: what is unchanged is fetched. Without it, as in a fork, it is made anew.
 remote: $(VENV)/.train
 	@if [ -n "$$DVC_REMOTE_URL" ]; then dvc remote add --quiet --local --force --default shared "$$DVC_REMOTE_URL"; fi
 
 retrain: remote ## SETTINGS="KEY=VALUE ...": run what changed, fetch what did not, register; promotes nothing
 	@mkdir -p report
-	@set -fo pipefail; if $(HAS_REMOTE); then \
-	  fetch='--pull --allow-missing'; [ ! -f dvc.lock ] || dvc pull --allow-missing train evaluate export compare; \
+	@set -efo pipefail; if [ -n "$$DVC_REMOTE_URL" ]; then \
+	  fetch='--pull --allow-missing'; [ ! -f dvc.lock ] || dvc pull --allow-missing; \
 	fi; emotion run --no-promote $$SETTINGS -- $$fetch $$FORCE | tee report/log.txt
 retrain: SHELL := /bin/bash
 
@@ -83,10 +81,10 @@ baseline: ## Keep today's figures for the next report
 	@mkdir -p .cache/baseline && cp params.yaml comparison/metrics.json .cache/baseline
 
 push: remote ## Share what was made through the DVC remote
-	@if $(HAS_REMOTE); then dvc push --run-cache; else echo 'no DVC remote (DVC_REMOTE_URL): nothing is shared'; fi
+	@if [ -n "$$DVC_REMOTE_URL" ]; then dvc push --run-cache; else echo 'DVC_REMOTE_URL is not set: nothing is shared'; fi
 
 shards: remote
-	@if $(HAS_REMOTE); then pull=--pull; fi; dvc repro $$pull shards >&2
+	@dvc repro $${DVC_REMOTE_URL:+--pull} shards >&2
 
 gate: shards ## VERSION=3: what the gate says of a version; changes nothing
 	@emotion gate "$$VERSION"
