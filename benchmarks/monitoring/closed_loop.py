@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -64,17 +64,17 @@ class Loop:
         return sum(tally.failures.total() for tally in self.tallies)
 
 
-def hasten(folder: Path, window: int = WINDOW, least: int = 300, files: str = "*drift.yml") -> Path:
+def hasten(folder: Path, window: int = WINDOW, least: int = 300, files: Sequence[str] = ("*drift.yml",)) -> Path:
     """Our rules with short windows and waits.
 
     Args:
         folder: to write to.
         window: seconds in place of an hour, and of a day.
         least: faces below which there is no value.
-        files: which of them; by default those about drift.
+        files: patterns of those that are hastened; by default about drift alone.
     """
     folder.mkdir()
-    for file in RULES.glob(files):
+    for file in [file for pattern in files for file in RULES.glob(pattern)]:
         text = re.sub(r"\[(1h|1d)\]", f"[{window}s]", file.read_text())
         text = re.sub(r"\bfor: \w+", "for: 2s", re.sub(r"\binterval: \w+", "interval: 1s", text))
         (folder / file.name).write_text(re.sub(r">= 300\b", f">= {least}", text))

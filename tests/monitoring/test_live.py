@@ -17,6 +17,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from benchmarks.monitoring.panels import SHOWN, Shown, picture
 from emotion_detection.bundle import BUNDLE_FILE, BundleInfo
 from emotion_detection.reference import EDGES
 from emotion_detection.stats import jensen_shannon, population_stability_index
@@ -207,6 +208,14 @@ def test_every_panel_asks_for_metrics_that_are_there_and_gets_figures(watched: t
                 empty.add(title)
     tried = {panel.build().title for panel in challenger.panels()} - {"Faces drawn for the shadow"}
     assert empty == {"Age"} | tried  # the model was never registered, and there is no challenger
+
+
+def test_the_panels_of_the_readme_can_be_drawn(watched: tuple[Server, Prometheus]) -> None:
+    _, prometheus = watched
+    shown = Shown(prometheus.url, prometheus.then - 20, prometheus.then - 10, prometheus.then)
+    for board, titles in SHOWN.items():
+        axes = picture(board, shown, "blur").axes
+        assert [one.get_title(loc="left") for one in axes if one.has_data()] == list(titles)
 
 
 def test_every_rule_is_evaluated_without_an_error_and_drift_is_told(watched: tuple[Server, Prometheus]) -> None:
