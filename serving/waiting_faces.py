@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class WaitingFaces:
         max_bytes: of all pixels; where it would be exceeded, the oldest go.
         """
         self._seconds, self._max_bytes, self._bytes = seconds, max_bytes, 0
-        self._faces: dict[str, tuple[float, Pixels]] = {}
+        self._faces: OrderedDict[str, tuple[float, Pixels]] = OrderedDict()  # whose first one is found at once
         self._server: asyncio.Server | None = None
         self._socket = Path(os.environ[DIRECTORY]) / _SOCKET.format(os.getpid()) if several_processes() else None
 
@@ -44,13 +45,13 @@ class WaitingFaces:
         self._faces[prediction_id] = time.monotonic(), images
         self._bytes += images.nbytes
         while self._bytes > self._max_bytes:
-            self._drop(next(iter(self._faces)))
+            self._drop_first()
 
     def drop_old(self) -> None:
         """Drop those whose time is over."""
         end = time.monotonic() - self._seconds
-        for prediction_id in [name for name, (since, _) in self._faces.items() if since <= end]:
-            self._drop(prediction_id)
+        while self._faces and next(iter(self._faces.values()))[0] <= end:
+            self._drop_first()
 
     async def find(self, prediction_id: str, face: int) -> bytes | None:
         """PNG of a face, from whichever process has it; none where it is gone."""
@@ -79,8 +80,8 @@ class WaitingFaces:
         _, images = self._faces.get(prediction_id, (0.0, None))
         return encode_png(images[face]) if images is not None and face < len(images) else None
 
-    def _drop(self, prediction_id: str) -> None:
-        self._bytes -= self._faces.pop(prediction_id)[1].nbytes
+    def _drop_first(self) -> None:
+        self._bytes -= self._faces.popitem(last=False)[1][1].nbytes
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, ValueError):  # whoever asks so is none of us
