@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from grafana_foundation_sdk.builders import barchart, heatmap
 from grafana_foundation_sdk.builders.dashboard import CustomVariable, Dashboard
 
 from monitoring.dashboards import challenger
@@ -30,7 +29,7 @@ WINDOW = f'{VERSION}, window="$window"'
 FEATURES = {
     "brightness": "mean grey value",
     "contrast": "standard deviation of the grey",
-    "sharpness": "of the Laplacian",
+    "sharpness": "variance of the Laplacian",
 }
 
 
@@ -174,35 +173,33 @@ def _drift() -> list[Panel]:
     ]
 
 
+def _feature(name: str, what: str) -> list[Panel]:
+    chosen = f'{WINDOW}, feature="{name}"'
+    return [
+        heat(name.capitalize(), f"Of the faces: {what}.", rates(f"emotion_face_{name}", JOB)).span(12),
+        bars(
+            f"{name.capitalize()} against the reference",
+            "Shares of bins by their lower end, over the time chosen above, beside those of the training faces.",
+            "above",
+            {
+                "now": rows(_bins(f"job_bin:emotion_drift:smoothed_ratio{{{chosen}}}")),
+                "reference": rows(_bins(f"job_bin:emotion_reference:share{{{chosen}}}")),
+            },
+            numeric=True,
+        )
+        .unit("percentunit")
+        .links(what_to_do("EmotionInputDrift"))
+        .span(12),
+    ]
+
+
 def _faces() -> list[Panel]:
-    panels: list[heatmap.Panel | barchart.Panel] = []
-    for feature, what in FEATURES.items():
-        chosen = f'{WINDOW}, feature="{feature}"'
-        panels += [
-            heat(feature.capitalize(), f"Of the faces: {what}.", rates(f"emotion_face_{feature}", JOB)),
-            bars(
-                f"{feature.capitalize()} against the reference",
-                "Shares of bins by their lower end, over the time chosen above, beside those of the training faces.",
-                "above",
-                {
-                    "now": rows(_bins(f"job_bin:emotion_drift:smoothed_ratio{{{chosen}}}")),
-                    "reference": rows(_bins(f"job_bin:emotion_reference:share{{{chosen}}}")),
-                },
-                numeric=True,
-            )
-            .unit("percentunit")
-            .links(what_to_do("EmotionInputDrift")),
-        ]
     mean = f"sum(rate(emotion_faces_per_image_sum{{{JOB}}}[$__rate_interval]))"
     images = f"sum(rate(emotion_faces_per_image_count{{{JOB}}}[$__rate_interval]))"
     return [
-        *(panel.span(12) for panel in panels),
+        *(panel for name, what in FEATURES.items() for panel in _feature(name, what)),
         heat("Size", "Side of a face's crop in its image.", rates("emotion_face_size_pixels", JOB)),
-        graph(
-            "Faces per image",
-            "Mean.",
-            query(f"{mean} / ({images} > 0)", "faces"),
-        ),
+        graph("Faces per image", "Mean.", query(f"{mean} / ({images} > 0)", "faces")),
         graph(
             "Faces that were looked at",
             "In the window of the drift scores: below 300 there is no score.",
