@@ -41,6 +41,7 @@ def test_every_alert_is_told_with_figures_once_it_fires(tmp_path: Path) -> None:
     )
     assert "accuracy over 1h is estimated at 70%" in found
     assert "registered is 80% (alert 5 percentage points below)" in found
+    assert "Of the 144 answers that people judged over 1d, 50% were right; registered is 80%" in found
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
