@@ -61,8 +61,8 @@ class Engine:
 
     def _open(self, precision: Precision, threads: int) -> None:
         self.precision, self.graph = precision, self._bundle.graph_path(precision)
-        self._session = _open_session(self.graph, 1)
-        self._wide_session = _open_session(self.graph, threads) if threads > 1 else self._session
+        self._session = open_session(self.graph, 1)
+        self._wide_session = open_session(self.graph, threads) if threads > 1 else self._session
 
     def _check(self) -> None:
         for alone in (False, True):
@@ -108,7 +108,15 @@ class Engine:
             raise _refused(self.graph, f"answers with {answer[0]}, which are no probabilities")
 
 
-def _open_session(path: Path, threads: int) -> ort.InferenceSession:
+def open_session(path: Path, threads: int) -> ort.InferenceSession:
+    """Load a graph.
+
+    Args:
+        threads: of ONNX Runtime within one run.
+
+    Raises:
+        BundleError: it cannot be loaded.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -2,9 +2,10 @@
 
     queue.tap = shadow.offer          # the workers hand over what they have judged, after it is on its way
 
-What is drawn waits in a queue of its own, for one thread that steps back for the others, and works only while most of
-the workers are free. So under load it is the first to stop: its queue fills, and what does not fit is left out and
-counted. The challenger sees the very crops that the champion saw; one that takes other input is not shown any.
+What is drawn waits in a queue of its own, for one thread that works only while most of the workers are free, and
+computes where it steps back for everybody (background.py). So under load it is the first to stop: its queue fills, and
+what does not fit is left out and counted. The challenger sees the very crops that the champion saw; one that takes
+other input is not shown any.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from weakref import WeakSet
 import numpy as np
 
 from emotion_detection.preprocess import Pixels
+from serving.background import Background
 from serving.batching import Job
 from serving.challenger_metrics import Pair, ShadowMetrics
 from serving.engine import Probabilities
 from serving.model import ModelSlot, ServedModel
-from serving.priority import step_back
 from serving.settings import Settings
 
 RUN = 8
@@ -71,6 +72,7 @@ class Shadow(threading.Thread):
         self._waiting: SimpleQueue[Sample | None] = SimpleQueue()
         self._faces, self._room = 0, threading.Lock()
         self._pair: Pair | None = None
+        self._background: Background | None = None
         self._told: WeakSet[ServedModel] = WeakSet()
         self._ended = False
 
@@ -85,9 +87,8 @@ class Shadow(threading.Thread):
 
     def run(self) -> None:
         """Until `stop`."""
-        step_back()
         while not self._ended:
-            self._show_pair()
+            self._prepare()
             self._step()
 
     def stop(self) -> None:
@@ -142,17 +143,18 @@ class Shadow(threading.Thread):
         pair = self._pair_of(sample.champion, challenger)
         pair.queue_seconds.observe(time.perf_counter() - sample.queued)
         starts = range(0, len(sample.crops), RUN)
-        rows = np.concatenate([self._run(pair, challenger, sample.crops[start : start + RUN]) for start in starts])
+        background = self._background_of(challenger)
+        rows = np.concatenate([self._run(pair, background, sample.crops[start : start + RUN]) for start in starts])
         if not np.isfinite(rows).all():
             raise ArithmeticError("its answers are no finite numbers")
         pair.count(sample.rows, rows)
 
-    def _run(self, pair: Pair, challenger: ServedModel, crops: Pixels) -> Probabilities:
+    def _run(self, pair: Pair, background: Background, crops: Pixels) -> Probabilities:
         self._wait_for_free_workers()
-        start, cpu = time.perf_counter(), time.thread_time()
-        rows = challenger.engine.predict(crops)
+        start = time.perf_counter()
+        rows, cpu_seconds = background.predict(crops)
         pair.inference_seconds.observe(time.perf_counter() - start)
-        self._metrics.cpu_seconds.inc(time.thread_time() - cpu)
+        self._metrics.cpu_seconds.inc(cpu_seconds)
         return rows
 
     def _wait_for_free_workers(self) -> None:
@@ -161,14 +163,21 @@ class Shadow(threading.Thread):
             time.sleep(pause)
             pause = min(2 * pause, LONG_PAUSE)
 
-    def _show_pair(self) -> None:
-        """Have the series of whoever is there stand at zero before anything is counted in them."""
+    def _prepare(self) -> None:
+        """Have the series of whoever is there stand at zero before they are counted in, and let go of all others."""
         champion = self._champion.model
         challenger = self._challenger.other_than(champion) if champion is not None else None
+        if self._background is not None and (challenger is None or self._background.engine is not challenger.engine):
+            self._background = None
         if champion is None or challenger is None:
-            self._pair = None  # it would keep models that have been replaced
+            self._pair = None
         else:
             self._pair_of(champion, challenger)
+
+    def _background_of(self, challenger: ServedModel) -> Background:
+        if self._background is None or self._background.engine is not challenger.engine:
+            self._background = Background(challenger.engine)
+        return self._background
 
     def _pair_of(self, champion: ServedModel, challenger: ServedModel) -> Pair:
         if self._pair is None or self._pair.models != (champion, challenger):
