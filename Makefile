@@ -116,7 +116,9 @@ audit-workflows: $(AUDIT_VENV)/.audit
 	! [ -d $(AUDIT_VENV)/node_modules ] || node $(AUDIT_VENV)/check.mjs .github/workflows/*.yml .github/actions/*/action.yml
 
 audit-secrets: $(AUDIT_VENV)/.audit
-	git ls-files -z | xargs -0 $(AUDIT)/detect-secrets-hook --baseline .secrets.baseline
+	@mkdir -p audit && cp .secrets.baseline audit/secrets.json
+	@# 3: what is known has moved to other lines
+	$(AUDIT)/detect-secrets-hook --no-verify --baseline audit/secrets.json $$(git ls-files ':!.secrets.baseline') || [ $$? -eq 3 ]
 
 # Copyleft is refused. In training, which nobody is given: grandalf (GPL) draws `dvc dag`, pygit2 (GPL) and psycopg (LGPL) may be
 # linked with anything, asyncssh and dulwich come under another licence as well; the last three name none in their metadata.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,3 +149,16 @@ def test_what_is_forked_asks_for_no_variable() -> None:
     assert not expressions.true(WORKFLOWS["retrain"]["jobs"]["promote"]["if"])
     role = next(step for step in PREPARE["runs"]["steps"] if "aws-actions" in step["uses"])
     assert not Expression({"inputs": {"role": ""}}, ROOT).true(role["if"])
+
+
+def test_a_key_that_would_be_committed_is_found(tmp_path: Path) -> None:
+    baseline = Path(shutil.copy(ROOT / ".secrets.baseline", tmp_path))
+    (tmp_path / "settings.py").write_text(f"key = 'AKIA{'Q3EGRIV5' * 2}'\n")
+    (tmp_path / "clean.py").write_text("key = None\n")
+    command = [ROOT / ".venv-audit/bin/detect-secrets-hook", "--no-verify", "--baseline", baseline]
+    found = [
+        subprocess.run([*command, tmp_path / name], capture_output=True, text=True, check=False)
+        for name in ("settings.py", "clean.py")
+    ]
+    assert [result.returncode for result in found] == [1, 0]
+    assert "AWS Access Key" in found[0].stdout
