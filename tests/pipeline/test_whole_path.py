@@ -1,4 +1,7 @@
-"""The whole path in a clone: what runs, what runs again, and what another clone can do with the artifacts."""
+"""The whole path in a clone: what runs, what runs again, and what another clone can do with the artifacts.
+
+One hyperparameter, and a remote in a directory: see test_retrain_workflow.
+"""
 
 from __future__ import annotations
 
@@ -49,11 +52,6 @@ def test_nothing_runs_again_when_nothing_changed(pipeline: Clone) -> None:
     assert pipeline.repro() == []
 
 
-def test_one_hyperparameter_reruns_exactly_its_model(pipeline: Clone) -> None:
-    pipeline.set_params(models={"lenet": {"dropout": 0.33}})
-    assert in_any_order(pipeline.repro()) == in_any_order(stages_of("lenet"))
-
-
 def test_one_architecture_source_reruns_exactly_its_model(pipeline: Clone) -> None:
     source = pipeline.path / "src/emotion_detection/models/vit.py"
     source.write_text(source.read_text() + "\n# a change\n")
@@ -92,12 +90,9 @@ def test_two_runs_at_once_do_not_mix(pipeline: Clone) -> None:
     assert in_any_order(pipeline.repro()) == in_any_order(stages_of("lenet")[1:])
 
 
-@pytest.fixture(params=["directory", "s3"])
-def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """URL and environment of an empty DVC remote: a directory, and a bucket on a real S3 server."""
-    if request.param == "directory":
-        yield str(tmp_path / "remote"), {}
-        return
+@pytest.fixture
+def remote() -> Iterator[tuple[str, dict[str, str]]]:
+    """URL and environment of an empty DVC remote: a bucket on a real S3 server."""
     import boto3
 
     port = free_port()
