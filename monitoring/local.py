@@ -99,7 +99,7 @@ def _programs(options: argparse.Namespace, addresses: Addresses) -> list[Program
     alertmanager += [f"--web.listen-address={addresses.alertmanager}"]
     prometheus = [find_program("prometheus"), f"--config.file={state / 'prometheus.yml'}"]
     prometheus += [f"--storage.tsdb.path={state / 'prometheus'}", f"--web.listen-address={addresses.prometheus}"]
-    prometheus += [f"--storage.tsdb.retention.time={options.retention}"]
+    prometheus += [f"--storage.tsdb.retention.time={options.retention}", "--enable-feature=exemplar-storage"]
     pushgateway = [find_program("prometheus-pushgateway", "pushgateway"), f"--persistence.file={state / 'pushed'}"]
     pushgateway += [f"--web.listen-address={addresses.pushgateway}"]
     return [

@@ -94,10 +94,17 @@ def _traffic() -> list[Panel]:
 
 def _latency() -> list[Panel]:
     stages = "emotion_stage_duration_seconds"
-    quantiles = [query(f"histogram_quantile({share}, {_buckets()})", name) for name, share in QUANTILES.items()]
+    quantiles = [
+        query(f"histogram_quantile({share}, {_buckets()})", name).exemplar(share == max(QUANTILES.values()))
+        for name, share in QUANTILES.items()
+    ]
     return [
         heat("Latency of /detect", "Good answers, by how long they took; the upload counts.", _buckets(), "s").span(12),
-        graph("Latency of /detect", "Half, 95 % and 99 % of good answers took at most so long.", *quantiles)
+        graph(
+            "Latency of /detect",
+            "Half, 95 % and 99 % of good answers took at most so long; points are single ones, with their ids.",
+            *quantiles,
+        )
         .unit("s")
         .thresholds(limits(0.5))
         .span(12),

@@ -25,7 +25,7 @@ from monitoring.dashboards import challenger
 from monitoring.stack import Addresses, Times, write_configs
 from serving.challenger_metrics import CanaryMetrics, ChallengerMetrics, ShadowMetrics
 from tests.clone import free_port, wait_for
-from tests.monitoring.panels import BOARDS, queries, written
+from tests.monitoring.panels import BOARDS, panels, queries, written
 from tests.monitoring.programs import pushgateway, webhook
 from tests.monitoring.prometheus import RULES, need_prometheus
 from tests.monitoring.pushed import push_all
@@ -73,6 +73,7 @@ def prometheus(directory: Path, **urls: str) -> Iterator[Prometheus]:
     targets = {name: url.removeprefix("http://") for name, url in urls.items()}
     write_configs(directory, Addresses(prometheus=address, **targets), Times(scrape="1s"), rules=rules)
     command = ["prometheus", f"--config.file={directory / 'prometheus.yml'}", f"--web.listen-address={address}"]
+    command += ["--enable-feature=exemplar-storage"]
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen([*command, f"--storage.tsdb.path={directory / 'data'}"], stdout=log, stderr=log)
     try:
@@ -208,6 +209,18 @@ def test_every_panel_asks_for_metrics_that_are_there_and_gets_figures(watched: t
                 empty.add(title)
     tried = {panel.build().title for panel in challenger.panels()} - {"Faces drawn for the shadow"}
     assert empty == {"Age"} | tried  # the model was never registered, and there is no challenger
+
+
+def test_the_latency_has_answers_that_can_be_looked_up(watched: tuple[Server, Prometheus]) -> None:
+    _, prometheus = watched
+    [expression] = {
+        target["expr"] for panel in panels("service") for target in panel["targets"] if target.get("exemplar")
+    }
+    found = prometheus.ask(
+        "query_exemplars", query=written(expression), start=prometheus.then - 60, end=prometheus.then
+    )
+    examples = [one["labels"] for series in found for one in series["exemplars"]]
+    assert {"request_id", "prediction_id"} in map(set, examples)
 
 
 def test_the_panels_of_the_readme_can_be_drawn(watched: tuple[Server, Prometheus]) -> None:
