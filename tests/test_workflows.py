@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -162,3 +163,47 @@ def test_a_key_that_would_be_committed_is_found(tmp_path: Path) -> None:
     ]
     assert [result.returncode for result in found] == [1, 0]
     assert "AWS Access Key" in found[0].stdout
+
+
+def test_a_run_by_hand_brings_its_words_and_may_run_everything() -> None:
+    step = next(step for step in WORKFLOWS["retrain"]["jobs"]["train"]["steps"] if "SETTINGS" in step.get("env", {}))
+    contexts = {"github": event("push", before="1234"), "vars": {}, "secrets": {}}
+    by_hand = Expression(contexts | {"inputs": {"settings": "a=1 b=2", "force": True}}, ROOT)
+    pushed = Expression(contexts | {"inputs": {}}, ROOT)
+    names = ("SETTINGS", "FORCE", "BASE")
+    assert [by_hand.text(step["env"][name]) for name in names] == ["a=1 b=2", "--force", "1234 .cache/baseline"]
+    assert [pushed.text(step["env"][name]) or "" for name in names] == ["", "", "1234 .cache/baseline"]
+
+
+@pytest.mark.parametrize(
+    ("target", "given", "words"),
+    [
+        ("retrain", {"SETTINGS": "seed=1 *"}, "run --no-promote seed=1 * --"),
+        ("retrain", {"SETTINGS": "x=$(touch bad);`touch bad`"}, "run --no-promote x=$(touch bad);`touch bad` --"),
+        ("retrain", {"FORCE": "--force"}, "run --no-promote -- --force"),
+        ("retrain", {"DVC_REMOTE_URL": "/r"}, "run --no-promote -- --pull --allow-missing"),
+        ("gate", {"VERSION": "3; touch bad"}, "gate 3; touch bad"),
+        ("promote", {"VERSION": "3"}, "promote 3"),
+        ("promote", {"VERSION": "3", "REASON": "it's $(touch bad)"}, "promote 3 --force --reason it's $(touch bad)"),
+    ],
+)
+def test_make_hands_on_what_it_is_given_and_executes_none_of_it(
+    tmp_path: Path, target: str, given: dict[str, str], words: str
+) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    for name in ("requirements/uv.txt", "requirements/train.txt", "pyproject.toml", ".venv/bin/uv", ".venv/.train"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for program in ("emotion", "dvc"):
+        (tmp_path / ".venv/bin" / program).write_text(
+            f'#!/bin/sh\n[ {program} = dvc ] || printf "%s\\n" "$*" > asked\n'
+        )
+        (tmp_path / ".venv/bin" / program).chmod(0o755)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MAKE"))}
+    result = subprocess.run(
+        ["make", target], cwd=tmp_path, env=clean | given, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "asked").read_text() == f"{words}\n"
+    assert not (tmp_path / "bad").exists()
