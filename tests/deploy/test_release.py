@@ -16,6 +16,8 @@ from tests.serving.processes import ROOT, environment, running
 from tests.serving.tiny import wait_until, write_bundle
 
 IMAGE = f"registry.example/emotion-server@sha256:{'a' * 64}"
+SLIM = ROOT / ".venv-serve/bin/python"
+PYTHON = SLIM if SLIM.exists() else sys.executable  # `make deploy` has the server's environment
 MANIFESTS = [
     {"kind": "Service", "metadata": {"name": "emotion-server", "namespace": "emotion"}},
     {
@@ -57,7 +59,7 @@ def cluster(tmp_path: Path) -> Path:
 def release(cluster: Path, port: str, image: str = IMAGE, **state: str) -> subprocess.CompletedProcess[str]:
     path = f"{cluster}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
-        [sys.executable, "-m", "deploy.release", "--overlay", "overlays/eks", "--image", image, "--seconds", "5"],
+        [PYTHON, "-m", "deploy.release", "--overlay", "overlays/eks", "--image", image, "--seconds", "5"],
         cwd=ROOT,
         env=environment(PATH=path, CLUSTER=str(cluster), PORT=port, **({"STUCK": "", "FIRST": ""} | state)),
         capture_output=True,
