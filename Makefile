@@ -142,9 +142,9 @@ audit-vulnerabilities: $(AUDIT_VENV)/.audit
 	  { echo 'Either what is listed above is vulnerable, or PyPI, which knows, could not be asked' >&2; exit 1; }
 
 lock: $(UV) ## Compile requirements/*.in into hashed locks
-	for name in uv dev train serve audit; do \
+	for name in uv dev train train-gpu serve mlflow audit; do \
 	  uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	    $$(case $$name in train|serve) echo -c requirements/dev.txt;; esac) \
+	    $$(case $$name in train*|serve|mlflow) echo -c requirements/dev.txt;; esac) \
 	    -o requirements/$$name.txt requirements/$$name.in || exit 1; \
 	done
 	cd benchmarks/serving/peers && for name in fastapi litserve bentoml mlflow; do \
