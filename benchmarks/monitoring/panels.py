@@ -182,7 +182,7 @@ def dates(moments: Any) -> Any:
 
 def in_time(axes: Axes, shown: Shown) -> None:
     """A time axis, with a line where the shift began."""
-    locator = AutoDateLocator(maxticks=6)
+    locator = AutoDateLocator(minticks=4, maxticks=7)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
     axes.set_xlim(dates(shown.start), dates(shown.end))

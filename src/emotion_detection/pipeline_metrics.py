@@ -40,7 +40,7 @@ def of_stage(stage: str, model: str, seconds: float) -> CollectorRegistry:
     """
     registry = CollectorRegistry()
     gauge = partial(Gauge, registry=registry)
-    gauge("emotion_pipeline_duration_seconds", "How long the last run of a stage took that succeeded").set(seconds)
+    gauge("emotion_pipeline_duration_seconds", "How long a stage took when it last succeeded, once loaded").set(seconds)
     succeeded = "When a stage last succeeded, seconds since 1970"
     gauge("emotion_pipeline_success_timestamp_seconds", succeeded).set_to_current_time()
     if tell := _FIGURES.get(stage):
