@@ -98,13 +98,14 @@ rollback: $(VENV)/.train ## Make the previous champion champion again
 images: ## Build every image of docker/
 	@set -e; for file in docker/*.Dockerfile; do docker build --tag emotion-$$(basename $$file .Dockerfile) --file $$file .; done
 
-push-image: ## IMAGE=REGISTRY/NAME: build the serving image, push it, print it by digest
-	@docker build --quiet --tag "$$IMAGE" --file docker/serve.Dockerfile . >&2
+push-image: ## IMAGE=REGISTRY/NAME [FILE=docker/serve.Dockerfile]: build an image, push it, print it by digest
+	@docker build --quiet --tag "$$IMAGE" --file "$${FILE:-docker/serve.Dockerfile}" . >&2
 	@docker push --quiet "$$IMAGE" >&2
 	@docker inspect --format '{{index .RepoDigests 0}}' "$$IMAGE"
 
-deploy: $(SERVE_VENV)/.serve ## OVERLAY=DIRECTORY IMAGE=NAME@sha256:...: roll it out, ask it, take it back if it does not answer
-	@PYTHONPATH=src $(SERVE_VENV)/bin/python -m deploy.release --overlay "$$OVERLAY" --image "$$IMAGE"
+deploy: $(SERVE_VENV)/.serve ## OVERLAY=DIRECTORY IMAGE=NAME@sha256:... [TRAIN_IMAGE=...]: roll out, ask, take back what does not answer
+	@PYTHONPATH=src $(SERVE_VENV)/bin/python -m deploy.release --overlay "$$OVERLAY" --image "$$IMAGE" \
+	  $${TRAIN_IMAGE:+--train-image "$$TRAIN_IMAGE"}
 
 audit: audit-workflows audit-secrets audit-licences audit-sbom audit-vulnerabilities ## Workflows, secrets, licences, SBOM, known vulnerabilities; into audit/
 

@@ -2,9 +2,10 @@
 
     python -m deploy.release --overlay deploy/kubernetes/overlays/eks --image ghcr.io/owner/emotion-server@sha256:...
 
-The cluster is that of kubectl's present context. The overlay is applied with this image; once all of the new pods are
-ready, a picture goes to one of them. Where that fails, `kubectl rollout undo` brings the former pods back, the exit
-status is 1, and no request was lost on the way as long as the former pods stayed ready.
+The cluster is that of kubectl's present context. The overlay is applied with this image, without what runs an image
+that was not released (`:unreleased`; --train-image names the one that retrains). Once all of the new pods are ready, a
+picture goes to one of them. Where that fails, `kubectl rollout undo` brings the former pods back, the exit status is 1,
+and no request was lost on the way as long as the former pods stayed ready.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from emotion_detection.errors import EmotionError, reported
 
 DIGEST = re.compile(r"(?P<name>[^@\s]+)@sha256:[0-9a-f]{64}")
 PORT = 8000
+CONTAINER, UNRELEASED = "server", ":unreleased"
+Manifest = dict[str, Any]
 
 
 class ReleaseError(EmotionError):
@@ -45,12 +48,12 @@ class Deployment:
         return ["kubectl", "--namespace", self.namespace, *words]
 
 
-def release(overlay: Path, image: str, container: str, seconds: int) -> str:
+def release(overlay: Path, image: str, train_image: str | None, seconds: int) -> str:
     """Apply, wait, ask; take it back where that fails.
 
     Args:
-        image: by digest: a tag could be another image by the time a node pulls it.
-        container: that is to run it, of one Deployment in the overlay.
+        image: of the server, by digest: a tag could be another image by the time a node pulls it.
+        train_image: of what retrains, likewise; none leaves that out.
         seconds: for the pods to become ready.
 
     Returns:
@@ -59,11 +62,12 @@ def release(overlay: Path, image: str, container: str, seconds: int) -> str:
     Raises:
         ReleaseError: it could not be done; the message says whether the former image answers again.
     """
-    if not DIGEST.fullmatch(image):
-        raise ReleaseError(f"--image {image}: expected NAME@sha256:DIGEST, as a registry answers to a push")
+    for given in filter(None, (image, train_image)):
+        if not DIGEST.fullmatch(given):
+            raise ReleaseError(f"{given}: expected NAME@sha256:DIGEST, as a registry answers to a push")
     manifests = list(yaml.safe_load_all(run(["kubectl", "kustomize", str(overlay)])))
-    deployment = set_image(manifests, container, image)
-    run(["kubectl", "apply", "-f", "-"], yaml.safe_dump_all(manifests))
+    deployment = set_image(manifests, image)
+    run(["kubectl", "apply", "-f", "-"], yaml.safe_dump_all(released(manifests, train_image)))
     try:
         run(deployment.kubectl("rollout", "status", f"deployment/{deployment.name}", f"--timeout={seconds}s"))
         with forwarded(deployment) as url:
@@ -72,25 +76,49 @@ def release(overlay: Path, image: str, container: str, seconds: int) -> str:
         raise ReleaseError(f"{error}\n{take_back(deployment, seconds)}") from None
 
 
-def set_image(manifests: Sequence[dict[str, Any]], container: str, image: str) -> Deployment:
-    """Give the container its image, in place.
+def set_image(manifests: Sequence[Manifest], image: str) -> Deployment:
+    """Give the server its image, in place.
 
     Raises:
-        ReleaseError: not exactly one Deployment has such a container.
+        ReleaseError: not exactly one Deployment has a container of its name.
     """
     found = [
-        (manifest, each)
+        (manifest, container)
         for manifest in manifests
         if manifest["kind"] == "Deployment"
-        for each in manifest["spec"]["template"]["spec"]["containers"]
-        if each["name"] == container
+        for container in containers(manifest)
+        if container["name"] == CONTAINER
     ]
     if len(found) != 1:
-        raise ReleaseError(f"--container {container}: {len(found)} Deployments have it, expected one")
-    manifest, chosen = found[0]
-    chosen["image"] = image
+        raise ReleaseError(f"{len(found)} Deployments of the overlay have a container {CONTAINER!r}, expected one")
+    manifest, server = found[0]
+    server["image"] = image
     about = manifest["metadata"]
     return Deployment(about["name"], about.get("namespace", "default"))
+
+
+def released(manifests: Sequence[Manifest], train_image: str | None) -> list[Manifest]:
+    """Those whose images can be pulled, after `train_image` has taken its place; says what is left out."""
+    kept = []
+    for manifest in manifests:
+        waiting = [each for each in containers(manifest) if each["image"].endswith(UNRELEASED)]
+        for container in waiting if train_image else ():
+            container["image"] = train_image
+        if waiting and not train_image:
+            name = f"{manifest['kind']} {manifest['metadata']['name']}"
+            print(f"{name} is left as it is: no --train-image for {waiting[0]['image']}", file=sys.stderr)
+        else:
+            kept.append(manifest)
+    return kept
+
+
+def containers(part: Any) -> Iterator[dict[str, Any]]:
+    """All containers in a manifest, whatever their pod template is part of."""
+    for key, value in part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ():
+        if key in ("containers", "initContainers"):
+            yield from value
+        else:
+            yield from containers(value)
 
 
 @contextmanager
@@ -158,12 +186,12 @@ def main() -> None:
     """Parse and release."""
     parser = argparse.ArgumentParser(prog="python -m deploy.release", description="Bring an image to a cluster.")
     parser.add_argument("--overlay", type=Path, required=True, help="kustomize directory")
-    parser.add_argument("--image", required=True, help="NAME@sha256:DIGEST")
-    parser.add_argument("--container", default="server", help="that runs it")
+    parser.add_argument("--image", required=True, help="of the server, NAME@sha256:DIGEST")
+    parser.add_argument("--train-image", help="likewise, of what retrains; left out: that stays as it is")
     parser.add_argument("--seconds", type=int, default=600, help="for all pods to become ready")
     given = parser.parse_args()
     with reported():
-        version = release(given.overlay, given.image, given.container, given.seconds)
+        version = release(given.overlay, given.image, given.train_image, given.seconds)
         print(f"{given.image} answers, with model version {version}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,12 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deploy.release import containers, released, run, set_image
 from tests.serving.processes import ROOT, environment, running
 from tests.serving.tiny import wait_until, write_bundle
 
 IMAGE = f"registry.example/emotion-server@sha256:{'a' * 64}"
 SLIM = ROOT / ".venv-serve/bin/python"
 PYTHON = SLIM if SLIM.exists() else sys.executable  # `make deploy` has the server's environment
+TRAIN_IMAGE = f"registry.example/emotion-train@sha256:{'b' * 64}"
 MANIFESTS = [
     {"kind": "Service", "metadata": {"name": "emotion-server", "namespace": "emotion"}},
     {
@@ -116,3 +119,16 @@ def test_a_tag_is_refused_before_anything_is_done(cluster: Path, port: str, imag
     assert "expected NAME@sha256:DIGEST" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (cluster / "asked").exists()
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+@pytest.mark.parametrize("overlay", ["eks", "aks"])
+def test_the_overlays_that_the_workflow_names_have_one_server(overlay: str) -> None:
+    manifests = list(yaml.safe_load_all(run(["kubectl", "kustomize", f"{ROOT}/deploy/kubernetes/overlays/{overlay}"])))
+    deployment = set_image(manifests, IMAGE)
+    assert (deployment.name, deployment.namespace) == ("emotion-server", "emotion")
+    without = released(manifests, None)
+    assert {manifest["kind"] for manifest in manifests} - {manifest["kind"] for manifest in without} == {"CronJob"}
+    assert {each["image"] for manifest in without for each in containers(manifest)} == {IMAGE}
+    everything = released(manifests, TRAIN_IMAGE)
+    assert {each["image"] for manifest in everything for each in containers(manifest)} == {IMAGE, TRAIN_IMAGE}
