@@ -21,7 +21,7 @@ preset ?=
 .DEFAULT_GOAL := help
 .PHONY: help run zoo test check serve web prometheus monitor dashboards ui lock setup clean \
   remote retrain report baseline push shards gate promote rollback images push-image deploy \
-  audit audit-workflows audit-secrets audit-licences audit-sbom audit-vulnerabilities
+  audit audit-workflows audit-images audit-secrets audit-licences audit-sbom audit-vulnerabilities
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -107,7 +107,7 @@ deploy: $(SERVE_VENV)/.serve ## OVERLAY=DIRECTORY IMAGE=NAME@sha256:... [TRAIN_I
 	@PYTHONPATH=src $(SERVE_VENV)/bin/python -m deploy.release --overlay "$$OVERLAY" --image "$$IMAGE" \
 	  $${TRAIN_IMAGE:+--train-image "$$TRAIN_IMAGE"}
 
-audit: audit-workflows audit-secrets audit-licences audit-sbom audit-vulnerabilities ## Workflows, secrets, licences, SBOM, known vulnerabilities; into audit/
+audit: audit-workflows audit-images audit-secrets audit-licences audit-sbom audit-vulnerabilities ## Workflows, images, secrets, licences, SBOM, known vulnerabilities; into audit/
 
 audit-workflows: $(AUDIT_VENV)/.audit
 	$(AUDIT)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
@@ -115,6 +115,10 @@ audit-workflows: $(AUDIT_VENV)/.audit
 	$(AUDIT)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(AUDIT)/zizmor --offline --quiet --persona auditor .github
 	! [ -d $(AUDIT_VENV)/node_modules ] || node $(AUDIT_VENV)/check.mjs .github/workflows/*.yml .github/actions/*/action.yml
+
+audit-images: $(AUDIT_VENV)/.audit
+	$(AUDIT)/hadolint docker/*.Dockerfile
+	$(AUDIT)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yml
 
 audit-secrets: $(AUDIT_VENV)/.audit
 	@mkdir -p audit && cp .secrets.baseline audit/secrets.json
@@ -134,12 +138,12 @@ audit-licences: $(AUDIT_VENV)/.audit $(VENV)/.train $(SERVE_VENV)/.serve
 
 audit-sbom: $(AUDIT_VENV)/.audit
 	@mkdir -p audit
-	for name in train serve; do \
+	for name in $(filter-out uv audit dev,$(basename $(notdir $(wildcard requirements/*.txt)))); do \
 	  $(AUDIT)/cyclonedx-py requirements --output-reproducible -o audit/sbom-$$name.cdx.json requirements/$$name.txt || exit 1; \
 	done
 
 audit-vulnerabilities: $(AUDIT_VENV)/.audit
-	$(AUDIT)/pip-audit --strict --disable-pip --require-hashes -r requirements/dev.txt -r requirements/audit.txt || \
+	$(AUDIT)/pip-audit --strict --disable-pip --require-hashes $(addprefix -r ,$(wildcard requirements/*.txt)) || \
 	  { echo 'Either what is listed above is vulnerable, or PyPI, which knows, could not be asked' >&2; exit 1; }
 
 lock: $(UV) ## Compile requirements/*.in into hashed locks

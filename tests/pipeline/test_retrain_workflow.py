@@ -79,9 +79,7 @@ def test_a_pull_request_that_changes_one_parameter_retrains_its_model_and_tells_
     assert not list((tmp_path / "github/caches").glob("dvc-*-*"))  # what a pull request makes is kept for nobody
 
 
-def test_a_push_that_changes_nothing_fetches_everything_and_runs_nothing(
-    pipeline: Clone, tmp_path: Path
-) -> None:
+def test_a_push_that_changes_nothing_fetches_everything_and_runs_nothing(pipeline: Clone, tmp_path: Path) -> None:
     """With a committed dvc.lock and a remote, as a team has them."""
     share(pipeline, tmp_path / "remote")
     upstream = upstream_of(pipeline, tmp_path / "upstream")
@@ -105,6 +103,7 @@ def test_an_alert_retrains_on_more_images_shares_them_and_the_candidate_is_promo
     upstream = upstream_of(pipeline, tmp_path / "upstream")
     upstream.run("git", "rm", "-q", "dvc.lock")
     upstream.set_params(data={"synthetic": {"count": 430}}, models={"lenet": None}, gate={"margin": 1.0})
+    upstream.set_params(evaluation={"ten_crop": False, "robustness_images": 0}, export={"int8": {"enabled": False}})
     upstream.commit("thirty more images, one model")
     shutil.copytree(pipeline.path / "mlruns", tmp_path / "mlruns")
     registry = Registry("emotion-detector", f"sqlite:///{tmp_path}/mlruns/mlflow.db")
