@@ -1,0 +1,162 @@
+"""Dockerfiles, and the compose file: what they name exists, what they start is pinned, and nothing runs as root."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from monitoring.retrain.settings import Settings as RetrainSettings
+from serving.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker/compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+OURS = {f"emotion-{file.stem}" for file in DOCKERFILES}
+DIGEST = r"[\w./-]+/[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}"
+each_file = pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.stem)
+each_service = pytest.mark.parametrize("name", SERVICES)
+
+
+def steps(file: Path) -> list[list[str]]:
+    """Instructions and their words, with lines joined and comments gone."""
+    lines = re.sub(r"^#.*\n", "", file.read_text(), flags=re.M).replace("\\\n", " ")
+    return [line.split() for line in lines.splitlines() if line.strip()]
+
+
+def test_hadolint_and_the_schema_of_compose_by_the_tools_of_make_audit() -> None:
+    result = subprocess.run(["make", "audit-images"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_there_are_the_images_that_make_and_compose_speak_of() -> None:
+    assert {file.stem for file in DOCKERFILES} == {"serve", "train", "mlflow"}
+
+
+@each_file
+def test_an_image_starts_from_a_digest_and_runs_as_a_number_that_is_not_root(file: Path) -> None:
+    bases = {words[1].partition("=")[0]: words[1].partition("=")[2] for words in steps(file) if words[0] == "ARG"}
+    stages = {words[3] for words in steps(file) if words[0] == "FROM" and len(words) > 3}
+    for words in steps(file):
+        if words[0] == "FROM" and words[1] not in stages:
+            assert re.fullmatch(DIGEST, bases[words[1].strip("${}")]), words
+    assert [words[1] for words in steps(file) if words[0] == "USER"] == ["10001:10001"]
+
+
+def test_the_images_have_one_base() -> None:
+    assert len({words[1] for file in DOCKERFILES for words in steps(file) if words[1:2] and "PYTHON=" in words[1]}) == 1
+
+
+@each_file
+def test_everything_from_a_package_index_has_a_hash(file: Path) -> None:
+    for words in steps(file):
+        for command in " ".join(words).split("&&"):
+            if " pip install" in command or "/pip install" in command:
+                assert "--require-hashes" in command or "--no-deps --no-build-isolation --editable ." in command
+            assert "npm install" not in command
+
+
+@each_file
+def test_what_an_image_copies_exists_and_reaches_the_builder(file: Path) -> None:
+    let_in = [line[1:].rstrip("/") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[:1] == "!"]
+    copied = [
+        source.replace("${LOCK}", lock)
+        for words in steps(file)
+        if words[0] == "COPY" and not words[1].startswith("--from")
+        for source in words[1:-1]
+        for lock in ("train", "train-gpu")
+    ]
+    assert copied
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert source.split("/")[0] in let_in, source
+
+
+def test_what_must_stay_here_never_reaches_the_builder() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in lines[:3]
+    assert "monitoring/alertmanager/retrain-token" in lines
+    let_in = {line[1:].rstrip("/") for line in lines if line[:1] == "!"}
+    assert let_in.isdisjoint({"data", "models", "bundles", "mlruns", ".git", ".env", "docker", ".cache"})
+
+
+def test_the_gpu_lock_is_the_cpu_lock_and_what_nvidia_adds() -> None:
+    cpu, gpu = (
+        dict(re.findall(r"^(\S+)==(\S+)", (ROOT / f"requirements/{name}.txt").read_text(), re.M))
+        for name in ("train", "train-gpu")
+    )
+    assert cpu.items() <= gpu.items()
+    assert all(name.startswith("nvidia-") for name in gpu.keys() - cpu.keys())
+    assert gpu.keys() - cpu.keys()
+
+
+@each_service
+def test_a_service_has_a_pinned_image_and_few_rights(name: str) -> None:
+    service = SERVICES[name]
+    assert service["image"] in OURS or re.fullmatch(DIGEST, service["image"])
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert "privileged" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    if service["image"] in OURS:
+        assert (ROOT / service["build"]["dockerfile"]).is_file()
+        assert service["build"]["dockerfile"] == f"docker/{service['image'].removeprefix('emotion-')}.Dockerfile"
+
+
+@each_service
+def test_what_a_service_mounts_exists_and_what_it_waits_for_can_be_waited_for(name: str) -> None:
+    service = SERVICES[name]
+    for volume in service.get("volumes", []):
+        source, target, *mode = volume.split(":")
+        if source.startswith("."):
+            assert (ROOT / "docker" / source).exists(), source
+            assert mode == ["ro"]
+        else:
+            assert source in COMPOSE["volumes"]
+        assert target.startswith("/")
+    for secret in service.get("secrets", []):
+        assert (secret["source"] if isinstance(secret, dict) else secret) in COMPOSE["secrets"]
+    for other, how in service.get("depends_on", {}).items():
+        image_checks = (
+            SERVICES[other]["image"] in OURS
+            and "HEALTHCHECK" in (ROOT / SERVICES[other]["build"]["dockerfile"]).read_text()
+        )
+        assert how["condition"] != "service_healthy" or "healthcheck" in SERVICES[other] or image_checks, other
+
+
+def test_addresses_in_the_pod_are_those_of_the_files_of_prometheus_and_alertmanager() -> None:
+    """All of the pod share 127.0.0.1, and no two of them a port."""
+    inside = {name for name, service in SERVICES.items() if service.get("network_mode") == "service:pod"}
+    jobs = yaml.safe_load((ROOT / "monitoring/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    targets = {target for job in jobs for group in job["static_configs"] for target in group["targets"]}
+    assert {target.rpartition(":")[0] for target in targets} == {"127.0.0.1"}
+    assert inside == {"server", "retrain", "prometheus", "alertmanager", "pushgateway"}
+    assert len(targets) == len(inside)
+    for port in SERVICES["pod"]["ports"]:
+        assert port.removeprefix("127.0.0.1:").split(":")[1] in {target.rpartition(":")[2] for target in targets}
+    mounted = {volume.split(":")[1] for name in inside for volume in SERVICES[name].get("volumes", [])}
+    assert {"/etc/prometheus", "/etc/alertmanager/alertmanager.yml"} <= mounted
+
+
+def test_variables_of_the_services_are_settings_and_those_of_the_example_are_used() -> None:
+    known = {f"EMOTION_{name.upper()}" for name in Settings.model_fields}
+    known |= {f"RETRAIN_{name.upper()}" for name in RetrainSettings.model_fields}
+    dockerfiles = "".join(file.read_text() for file in DOCKERFILES)
+    set_here = {key for service in SERVICES.values() for key in service.get("environment", {})}
+    set_here |= set(re.findall(r"\b((?:EMOTION|RETRAIN)_[A-Z_]+)=", dockerfiles))
+    ours = {name for name in set_here if name.startswith(("EMOTION_", "RETRAIN_"))}
+    assert ours
+    assert ours <= known
+    compose = (ROOT / "docker/compose.yml").read_text()
+    wanted = set(re.findall(r"(?<!\$)\$\{([A-Z_0-9]+)", compose)) | {COMPOSE["secrets"]["retrain-token"]["environment"]}
+    example = (ROOT / "docker/.env.example").read_text()
+    assert set(re.findall(r"^#?([A-Z_0-9]+)=", example, re.M)) <= wanted
+    without_default = set(re.findall(r"\$\{([A-Z_0-9]+):\?", compose))
+    assert without_default <= set(re.findall(r"^([A-Z_0-9]+)=", example, re.M))
