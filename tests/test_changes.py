@@ -6,9 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from emotion_detection.artifacts import write_record
 from emotion_detection.changes import Retraining, State, first_known, markdown, read_state, stages_of
+from emotion_detection.cli import app
 from emotion_detection.cli.report import _title
 from emotion_detection.comparison.table import ComparedModel, Comparison
 from emotion_detection.errors import ArtifactError
@@ -106,3 +108,10 @@ def test_figures_of_another_form_are_not_compared(tmp_path: Path) -> None:
 def test_an_incident_comes_from_outside_and_stands_in_the_title_as_plain_text() -> None:
     assert _title("0193-ab`c](http://x)<img>") == "## Retraining for incident 0193-abchttp:ximg"
     assert _title("") == "## Retraining"
+
+
+def test_outside_a_project_it_says_where_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["report", "--base", "main"])
+    assert result.exit_code == 1
+    assert result.stderr == "error: params.yaml: no such file; run from the root of the repository\n"

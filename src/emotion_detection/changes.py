@@ -96,7 +96,7 @@ def present_state() -> State:
     Raises:
         ArtifactError: the stage `compare` has not run.
     """
-    return _state("here", PARAMS_FILE.read_text(encoding="utf-8"), _read(COMPARISON / METRICS_FILE))
+    return _state("here", _read(PARAMS_FILE), _read(COMPARISON / METRICS_FILE))
 
 
 def first_known(bases: Sequence[str]) -> tuple[State | None, list[str]]:

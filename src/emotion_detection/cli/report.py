@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emotion_detection.cli.output import AsJson, print_json
+from emotion_detection.errors import ArtifactError
 
 if TYPE_CHECKING:
     from emotion_detection.changes import Retraining
+    from emotion_detection.params import Params
 
 REPORT, CANDIDATE = "report.md", "candidate.txt"
 
@@ -41,28 +43,28 @@ def report(
     them; registers the candidate if it is not yet.
     """
     from emotion_detection.changes import Retraining, first_known, markdown, present_state, stages_of
+    from emotion_detection.params import load_params
 
+    params = load_params()
     before, unknown = first_known(base or [])
     stages = stages_of(log.read_text(encoding="utf-8")) if log and log.exists() else {}
-    found = Retraining(present_state(), before, unknown, stages, _candidate())
+    found = Retraining(present_state(), before, unknown, stages, _candidate(params))
     text = f"{_title(incident)}\n\n{markdown(found)}{_pictures()}\n"
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / REPORT).write_text(text, encoding="utf-8")
-    (directory / CANDIDATE).write_text(found.candidate[0] if found.candidate else "", encoding="utf-8")
-    _copy_pictures(directory)
+    try:
+        _write(directory, text, found.candidate[0] if found.candidate else "", list(params.models))
+    except OSError as error:
+        raise ArtifactError(f"{error.filename or directory}: cannot be written: {error.strerror}; see --to") from None
     if as_json:
         print_json(_record(found))
     else:
         print(text, end="")
 
 
-def _candidate() -> tuple[str, str] | None:
+def _candidate(params: Params) -> tuple[str, str] | None:
     """Version and name of the best model, unless it is champion."""
-    from emotion_detection.params import load_params
     from emotion_detection.promotion import best_model, registered
     from emotion_detection.registry import Registry
 
-    params = load_params()
     version = registered(params, Registry(params.registry.model), best_model(params))
     return None if version.is_champion else (version.version, version.model)
 
@@ -78,16 +80,18 @@ def _pictures() -> str:
     return f"Pictures: `comparison/index.html` and `figures/` in the artifact `report`{link}."
 
 
-def _copy_pictures(directory: Path) -> None:
+def _write(directory: Path, text: str, candidate: str, models: list[str]) -> None:
     from emotion_detection.artifacts import COMPARISON, DVC_LOCK, report_dir
-    from emotion_detection.params import PARAMS_FILE, load_params
+    from emotion_detection.params import PARAMS_FILE
 
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / REPORT).write_text(text, encoding="utf-8")
+    (directory / CANDIDATE).write_text(candidate, encoding="utf-8")
     shutil.copytree(COMPARISON, directory / COMPARISON, dirs_exist_ok=True)
-    for model in load_params().models:
+    for model in models:
         shutil.copytree(report_dir(model) / "figures", directory / "figures" / model, dirs_exist_ok=True)
-    for file in (PARAMS_FILE, DVC_LOCK):
-        if file.exists():
-            shutil.copy(file, directory)
+    for file in filter(Path.exists, (PARAMS_FILE, DVC_LOCK)):
+        shutil.copy(file, directory)
 
 
 def _record(found: Retraining) -> dict[str, object]:
