@@ -14,21 +14,18 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from benchmarks.monitoring.panels import SHOWN, Shown, picture
 from emotion_detection.bundle import BUNDLE_FILE, BundleInfo
 from emotion_detection.reference import EDGES
 from emotion_detection.stats import jensen_shannon, population_stability_index
-from monitoring.dashboards import challenger
 from monitoring.stack import Addresses, Times, write_configs
-from serving.challenger_metrics import CanaryMetrics, ChallengerMetrics, ShadowMetrics
 from tests.clone import free_port, wait_for
 from tests.monitoring.panels import BOARDS, panels, queries, written
 from tests.monitoring.programs import pushgateway, webhook
 from tests.monitoring.prometheus import RULES, need_prometheus
-from tests.monitoring.pushed import push_all
+from tests.monitoring.pushed import Challenged, push_all
 from tests.monitoring.rule_tests import all_rules
 from tests.project import copy_project
 from tests.serving.processes import Server, running
@@ -87,7 +84,7 @@ def prometheus(directory: Path, **urls: str) -> Iterator[Prometheus]:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory, project_template: Path) -> Iterator[tuple[Server, Prometheus]]:
     """A server that was asked for `FACES` faces and told of `JUDGED` what they show, and what Prometheus has seen of
-    it, of a webhook, and of a pipeline.
+    it, of a webhook, of a pipeline, and as it would be with a challenger.
     """
     need_prometheus()
     directory = tmp_path_factory.mktemp("watched")
@@ -99,6 +96,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, project_template: Path) ->
         prometheus(directory / "prometheus", server=server.url, retrain=retrain.url, pushgateway=pushed) as watching,
     ):
         push_all(copy_project(project_template, directory / "project"), pushed)
+        challenged = Challenged(pushed)
         wait_until(lambda: bool(watching.values("emotion_model_ready == 1")))
         with ThreadPoolExecutor(4) as pool, httpx.Client(timeout=60) as client:
 
@@ -111,7 +109,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory, project_template: Path) ->
 
             list(pool.map(ask, range(FACES)))
             assert client.post(f"{server.url}/detect", content=b"no image").status_code == 415
+        challenged.judge(2 * FACES)
         wait_until(lambda: bool(watching.values("job:emotion_input_drift:psi > 0")), seconds=60)
+        wait_until(lambda: bool(watching.values("job:emotion_shadow:disagreement")), seconds=60)
         time.sleep(2)
         [counted] = watching.values("sum(emotion_predictions_total)").values()
         assert counted == FACES
@@ -186,13 +186,8 @@ def test_every_metric_that_a_rule_names_is_there(watched: tuple[Server, Promethe
 
 
 def served(prometheus: Prometheus) -> set[str]:
-    """Names of all metrics: those that were seen, and a challenger's, of which there is none here."""
-    registry = CollectorRegistry()
-    for metrics in (ChallengerMetrics(registry), ShadowMetrics(registry, 0.2, 9), CanaryMetrics(registry, 0.2)):
-        assert metrics
-    ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
-    of_challenger = {family.name + end for family in registry.collect() for end in ends[family.type]}
-    return of_challenger | set(prometheus.ask("label/__name__/values"))
+    """Names of all metrics that were seen."""
+    return set(prometheus.ask("label/__name__/values"))
 
 
 def test_every_panel_asks_for_metrics_that_are_there_and_gets_figures(watched: tuple[Server, Prometheus]) -> None:
@@ -207,8 +202,7 @@ def test_every_panel_asks_for_metrics_that_are_there_and_gets_figures(watched: t
             assert all(map(isfinite, values.values())), title
             if not values:
                 empty.add(title)
-    tried = {panel.build().title for panel in challenger.panels()} - {"Faces drawn for the shadow"}
-    assert empty == {"Age"} | tried  # the model was never registered, and there is no challenger
+    assert empty == {"Age"}  # the model was never registered
 
 
 def test_the_latency_has_answers_that_can_be_looked_up(watched: tuple[Server, Prometheus]) -> None:
