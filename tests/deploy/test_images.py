@@ -142,7 +142,10 @@ def test_addresses_in_the_pod_are_those_of_the_files_of_prometheus_and_alertmana
     for port in SERVICES["pod"]["ports"]:
         assert port.removeprefix("127.0.0.1:").split(":")[1] in {target.rpartition(":")[2] for target in targets}
     mounted = {volume.split(":")[1] for name in inside for volume in SERVICES[name].get("volumes", [])}
-    assert {"/etc/prometheus", "/etc/alertmanager/alertmanager.yml"} <= mounted
+    assert {"/etc/prometheus", "/etc/alertmanager"} <= mounted
+    token = (ROOT / "docker" / COMPOSE["secrets"]["retrain-token"]["file"]).resolve()
+    assert token.parent == ROOT / "monitoring/alertmanager"
+    assert f"credentials_file: {token.name}\n" in (token.parent / "alertmanager.yml").read_text()
 
 
 def test_variables_of_the_services_are_settings_and_those_of_the_example_are_used() -> None:
@@ -155,7 +158,7 @@ def test_variables_of_the_services_are_settings_and_those_of_the_example_are_use
     assert ours
     assert ours <= known
     compose = (ROOT / "docker/compose.yml").read_text()
-    wanted = set(re.findall(r"(?<!\$)\$\{([A-Z_0-9]+)", compose)) | {COMPOSE["secrets"]["retrain-token"]["environment"]}
+    wanted = set(re.findall(r"(?<!\$)\$\{([A-Z_0-9]+)", compose))
     example = (ROOT / "docker/.env.example").read_text()
     assert set(re.findall(r"^#?([A-Z_0-9]+)=", example, re.M)) <= wanted
     without_default = set(re.findall(r"\$\{([A-Z_0-9]+):\?", compose))
