@@ -34,7 +34,7 @@ _TURNS = {  # what sets an image of each EXIF orientation upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_FRAMES = {0xC0, 0xC2}  # markers of JPEG: baseline and progressive frames
+_FRAMES, _SCAN = {0xC0, 0xC2}, 0xDA  # markers of JPEG: baseline and progressive frames; where the pixels begin
 _PLAIN_SEGMENTS = {0xC4, 0xDB, 0xDD, 0xE0, 0xFE}  # Huffman and quantisation tables, restarts, JFIF, comment
 _SWAPPED = {5, 6, 7, 8}  # orientations that exchange width and height
 
@@ -229,14 +229,18 @@ def _plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
 
     For faces of 48 x 48 Pillow takes twice as long to read a header as OpenCV does to decode all.
     """
-    place = 2 if data.startswith(b"\xff\xd8") else len(data)
+    size, place = None, 2 if data.startswith(b"\xff\xd8") else len(data)
     while place + 10 <= len(data) and data[place] == 0xFF:
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
-        if marker in _FRAMES:
+        if marker == _SCAN:
+            return size
+        if marker in _FRAMES and size is None:
             height, width = (int.from_bytes(data[start : start + 2], "big") for start in (place + 5, place + 7))
-            plain = data[place + 4] == 8 and data[place + 9] in (1, 3) and width * height > 0
-            return (width, height) if plain else None
-        if marker not in _PLAIN_SEGMENTS:
+            components = data[place + 9]
+            if data[place + 4] != 8 or components not in (1, 3) or not width * height:
+                return None
+            size = width, height
+        elif marker not in _PLAIN_SEGMENTS:
             return None
         place += 2 + length
     return None
