@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from typing import Any
 
 import prometheus_client
 from prometheus_client.samples import Exemplar, Sample
@@ -24,15 +25,22 @@ class Histogram(prometheus_client.Histogram):
     def _metric_init(self) -> None:
         super()._metric_init()
         self._waiting: deque[float] = deque()
-        self._most = 1 if several_processes() else MANY  # another process would not see those that wait
+        self._at_once = several_processes()  # another one would not see what waits here
 
     def observe(self, amount: float, exemplar: Mapping[str, str] | None = None) -> None:
         """Count a value, and keep `exemplar`, labels of at most 128 characters, as an example of its bucket."""
-        self._waiting.append(amount)
         if exemplar:
-            self._buckets[bisect_left(self._upper_bounds, amount)].set_exemplar(Exemplar(dict(exemplar), amount))
-        if len(self._waiting) >= self._most:
+            self._bucket(amount).set_exemplar(Exemplar(dict(exemplar), amount))
+        if self._at_once:
+            self._sum.inc(amount)
+            self._bucket(amount).inc(1)
+            return
+        self._waiting.append(amount)
+        if len(self._waiting) >= MANY:
             self._count_all()
+
+    def _bucket(self, amount: float) -> Any:
+        return self._buckets[bisect_left(self._upper_bounds, amount)]
 
     def _count_all(self) -> None:
         counts, total = [0] * len(self._buckets), 0.0
