@@ -19,6 +19,7 @@ from serving.batching import Outcome
 from serving.canary import check
 from serving.context import Context
 from serving.engine import Probabilities
+from serving.histograms import Histogram
 from serving.model import ServedModel
 from serving.schemas import FaceOptions
 
@@ -43,20 +44,21 @@ class Looking:
         settings = self._context.settings
         if len(self._image) <= min(SMALL_FILE, settings.max_bytes) and self._options.faces in {"auto", "none"}:
             with suppress(ImageError):
-                self._cut(self._image, min(SMALL_IMAGE, settings.max_pixels))
+                limit = min(SMALL_IMAGE, settings.max_pixels)
+                self._cut(self._image, limit, self._context.metrics.at_once_seconds)
 
     def __call__(self) -> Pixels:
         image, self._image = self._image, b""  # it is not held while the answer is waited for
         if self.cut is None:
             self._context.uploads.check_image(image)
-            return self._cut(image, self._context.settings.max_pixels)
+            return self._cut(image, self._context.settings.max_pixels, self._context.metrics.decode_seconds)
         return self.cut.images
 
-    def _cut(self, image: bytes, limit: int) -> Pixels:
-        info, metrics, start = self._info, self._context.metrics, time.perf_counter()
+    def _cut(self, image: bytes, limit: int, seconds: Histogram) -> Pixels:
+        info, start = self._info, time.perf_counter()
         self.cut = self._context.cutter.cut_file(image, info.image_size, info.channels, self._options.faces, limit)
-        metrics.decode_seconds.observe(time.perf_counter() - start)
-        metrics.faces.observe(self.cut)
+        seconds.observe(time.perf_counter() - start)
+        self._context.metrics.faces.observe(self.cut)
         return self.cut.images
 
 

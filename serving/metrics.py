@@ -82,13 +82,15 @@ class Metrics:
     def _create_stage_metrics(self) -> None:
         stages = Histogram(
             "emotion_stage_duration_seconds",
-            "Time that an image waits for a worker (queue), is decoded and cut (decode), of which it is searched for "
-            "faces (faces), that a batch is in the model (inference), and that a heat map takes (heat)",
+            "Time that an image waits for a worker (queue), is decoded and cut there (decode) or by the event loop "
+            "(at_once), of which it is searched for faces (faces), that a batch is in the model (inference), and that "
+            "a heat map takes (heat)",
             ["stage"],
             buckets=STAGE_BUCKETS,
             registry=self.registry,
         )
         self.queue_seconds, self.decode_seconds = stages.labels("queue"), stages.labels("decode")
+        self.at_once_seconds = stages.labels("at_once")
         self.face_seconds, self.inference_seconds = stages.labels("faces"), stages.labels("inference")
         self.heat_seconds = stages.labels("heat")
         self.batch_size = Histogram(

@@ -110,8 +110,8 @@ def _latency() -> list[Panel]:
         .span(12),
         graph(
             "Where the time goes",
-            "Mean: waiting for a worker (queue), decoding and cutting (decode), of which searching faces (faces), the "
-            "model, for a batch at a time (inference), heat maps (heat).",
+            "Mean: waiting for a worker (queue), decoding and cutting (decode; at_once by the event loop), of which "
+            "searching faces (faces), the model, for a batch at a time (inference), heat maps (heat).",
             query(
                 f"sum by (stage) (rate({stages}_sum{{{JOB}}}[$__rate_interval]))"
                 f" / (sum by (stage) (rate({stages}_count{{{JOB}}}[$__rate_interval])) > 0)",
