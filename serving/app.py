@@ -69,43 +69,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         *feedback.routers(settings),
         *([webhooks.router] if settings.webhook_secret and not settings.bundle else []),
     ]
-    metrics = Metrics(_documented_statuses(routers), problems.REASONS)
-    queue = BatchQueue(metrics, settings.worker_threads, settings.queue_size, settings.max_batch)
-    slot = ModelSlot()
-    watcher = Watcher(settings, open_source(settings), slot, metrics)
-    challenger = Challenger(settings, slot, queue, metrics)
-    judgements = Judgements(settings, metrics.feedback)
-    context = Context(
-        settings,
-        metrics,
-        slot,
-        queue,
-        watcher,
-        challenger,
-        cutter=create_cutter(settings, metrics),
-        uploads=Uploads(settings),
-        room=WaitingRoom(settings.answer_seconds),
-        answers_of=AnswerBook(metrics, judgements.secret, judgements.faces),
-        heat=HeatMaps(metrics, settings.heat_queue_size),
-        streams=asyncio.Semaphore(settings.max_streams),
-        playlists=Playlists(read_catalogue(settings.catalogue)),
-        judgements=judgements,
-    )
-
+    context = _assemble(settings, Metrics(_documented_statuses(routers), problems.REASONS))
     access_log, ids = AccessLog(settings), RequestIds()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, object]]:
-        watcher.start()
-        queue.start()
-        await judgements.start()
-        challenger.start()
-        await asyncio.to_thread(watcher.wait, PATIENCE)
+        context.watcher.start()
+        context.queue.start()
+        await context.judgements.start()
+        context.challenger.start()
+        await asyncio.to_thread(context.watcher.wait, PATIENCE)
         yield {TURNSTILE: Turnstile(context, ids, access_log)}  # uvicorn hands it to every connection
-        watcher.stop()
-        await asyncio.to_thread(challenger.stop)
-        await asyncio.to_thread(queue.stop)
-        await judgements.stop()
+        context.watcher.stop()
+        await asyncio.to_thread(context.challenger.stop)
+        await asyncio.to_thread(context.queue.stop)
+        await context.judgements.stop()
         access_log.flush()
         await asyncio.to_thread(context.heat.stop)
 
@@ -120,12 +98,34 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.context = context
     app.add_middleware(DetectPath, context=context)
     guard(app, context)
-    app.add_middleware(MetricsMiddleware, metrics=metrics.http)
+    app.add_middleware(MetricsMiddleware, metrics=context.metrics.http)
     app.add_middleware(AccessMiddleware, context=context, ids=ids, log=access_log)  # the last is the first one asked
     problems.install(app)
     for router in (docs.router, *routers):
         app.include_router(router)
     return app
+
+
+def _assemble(settings: Settings, metrics: Metrics) -> Context:
+    """All parts of one application; nothing runs yet."""
+    queue = BatchQueue(metrics, settings.worker_threads, settings.queue_size, settings.max_batch)
+    slot, judgements = ModelSlot(), Judgements(settings, metrics.feedback)
+    return Context(
+        settings,
+        metrics,
+        slot,
+        queue,
+        Watcher(settings, open_source(settings), slot, metrics),
+        Challenger(settings, slot, queue, metrics),
+        cutter=create_cutter(settings, metrics),
+        uploads=Uploads(settings),
+        room=WaitingRoom(settings.answer_seconds),
+        answers_of=AnswerBook(metrics, judgements.secret, judgements.faces),
+        heat=HeatMaps(metrics, settings.heat_queue_size),
+        streams=asyncio.Semaphore(settings.max_streams),
+        playlists=Playlists(read_catalogue(settings.catalogue)),
+        judgements=judgements,
+    )
 
 
 class Application(FastAPI):
