@@ -1,1 +1,1 @@
-"""Every figure in the README comes from a command here."""
+"""Every figure of docs/figures.md comes from a command here."""
