@@ -79,3 +79,17 @@ def test_the_map_of_the_house_is_complete() -> None:
     described = {"sources", "models", "cli", "params"}  # each as a folder
     modules = [file for file in tracked("src/emotion_detection/*.py") if file.name != "__init__.py"]
     assert [file.name for file in modules if file.parent.name not in described and file.name not in text] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", tracked("*.md"), ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for path, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)]*))?\)", page.read_text()):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
