@@ -281,7 +281,7 @@ def test_settings_are_yaml_and_later_ones_win() -> None:
 
 
 def test_an_unknown_preset_is_answered_with_those_there_are() -> None:
-    with pytest.raises(ParamsError, match="has colour-256, grey-48"):
+    with pytest.raises(ParamsError, match="has colour-256, fer2013, fer2013-ablation, grey-48, zoo"):
         read_preset("grey", ROOT / "presets")
 
 

@@ -20,14 +20,18 @@ def test_the_shipped_file_is_valid() -> None:
     assert params.export.max_difference == 1e-4  # YAML 1.2: not the string "1e-4"
 
 
-@pytest.mark.parametrize("name", ["grey-48", "colour-256"])
+@pytest.mark.parametrize("name", ["grey-48", "colour-256", "fer2013"])
 def test_presets_fit_onto_the_shipped_file(name: str) -> None:
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe")
     base, preset = yaml.load(ROOT / "params.yaml"), yaml.load(ROOT / "presets" / f"{name}.yaml")
     params = parse_params(merge(base, preset))
-    expected = {"grey-48": (48, 1, 64, 1e-4, 50, 7), "colour-256": (256, 3, 16, 1e-3, 25, 3)}[name]
+    expected = {
+        "grey-48": (48, 1, 64, 1e-4, 50, 7),
+        "colour-256": (256, 3, 16, 1e-3, 25, 3),
+        "fer2013": (48, 1, 64, 0.05, 60, 0),  # all classes that the source has
+    }[name]
     (model,) = params.models
     training = params.training_of(model)
     assert expected == (
