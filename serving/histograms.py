@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import prometheus_client
 from prometheus_client.samples import Exemplar, Sample
 
@@ -43,16 +44,14 @@ class Histogram(prometheus_client.Histogram):
         return self._buckets[bisect_left(self._upper_bounds, amount)]
 
     def _count_all(self) -> None:
-        counts, total = [0] * len(self._buckets), 0.0
+        taken: list[float] = []
         with suppress(IndexError):  # safe to do in several threads at once: each value is taken by one
             while True:
-                amount = self._waiting.popleft()
-                counts[bisect_left(self._upper_bounds, amount)] += 1
-                total += amount
-        self._sum.inc(total)
-        for bucket, count in zip(self._buckets, counts, strict=True):
-            if count:
-                bucket.inc(count)
+                taken.append(self._waiting.popleft())
+        self._sum.inc(sum(taken))
+        buckets, counts = np.unique(np.searchsorted(self._upper_bounds, taken), return_counts=True)
+        for bucket, count in zip(buckets.tolist(), counts.tolist(), strict=True):
+            self._buckets[bucket].inc(count)
 
     def _child_samples(self) -> Iterable[Sample]:
         self._count_all()
