@@ -1,12 +1,13 @@
 """A bundle on the test images of FER2013 as people download it, so that its figure can stand beside published ones.
 
-    python -m benchmarks.fer2013 --data fer2013.zip --bundle bundles/se_resnet [--public WEIGHTS]
+    python -m benchmarks.fer2013 --data fer2013.zip --bundle bundles/se_resnet [--bundle SEED1 ...] [--public WEIGHTS]
 
 Published figures are for all 3,589 PrivateTest images, 288 of which stand in the training split, too. So each figure
 is printed for all of them, for those that do not (leak-free), and for the clean images of PublicTest and PrivateTest
 together (neither in train nor twice); the latter hold the images on which the epoch was selected. The views are those
 of `emotion_detection.views`; `single` is one pass of the served graph. Intervals are 95 % bootstrap. With `--public`
 the published mini_xception weights (fer2013_mini_XCEPTION.102-0.66.hdf5) answer the same images, and p is McNemar's.
+Several bundles, trained with other seeds, give their mean and spread as well.
 """
 
 from __future__ import annotations
@@ -92,39 +93,64 @@ def against(ours: Probabilities, theirs: Probabilities, labels: NDArray[np.int64
     return f"{difference:+.2%} ({low:+.2%} to {high:+.2%}), p {stats.mcnemar(mine, other):.1g}"
 
 
-def main(
-    data: Annotated[str, typer.Option(help="FER2013: zip, directory or csv")],
-    bundle: Annotated[Path, typer.Option(help="a bundle with FER2013's seven classes")],
-    public: Annotated[Path | None, typer.Option(help="fer2013_mini_XCEPTION.102-0.66.hdf5")] = None,
-) -> None:
-    """Print a row for each set of images and way of looking."""
-    ours = read_bundle(bundle)
-    info = ours.info
-    images, pixels = test_images(data, info)
-    seen = views(ours, pixels)
-    theirs = None
-    if public:
-        model = public_model(public, InputSpec(info.image_size, info.channels, len(info.labels)))
-        theirs = softmax(public_logits(model, pixels, info.labels)).astype(np.float32)
+def sets(images: pd.DataFrame) -> dict[str, pd.Series]:
+    """Which rows of `test_images` belong to each set that a figure is for."""
     private = images["split"] == "test"
-    sets = {
+    return {
         "PrivateTest": private,
         "PrivateTest, leak-free": private & ~images["leaked"],
         "PublicTest": ~private,
         "clean images of both": ~images["leaked"] & ~images["again"],
     }
+
+
+def comparison(
+    images: pd.DataFrame, labels: tuple[str, ...], seen: dict[str, Probabilities], theirs: Probabilities | None
+) -> Table:
+    """A row for each set of images and way of looking; after each set the public model's, where it was asked."""
     table = Table("images", "", "view", "accuracy", "macro-F1", "lowest recall", "ECE", "ours - public mini_xception")
-    for name, chosen in sets.items():
-        labels = images.loc[chosen, "label"].to_numpy()
+    for name, chosen in sets(images).items():
+        truth = images.loc[chosen, "label"].to_numpy()
         for view, probabilities in seen.items():
-            compared = "" if theirs is None else against(probabilities[chosen], theirs[chosen], labels)
-            table.add_row(
-                name, f"{chosen.sum():,}", view, *figures(probabilities[chosen], labels, info.labels), compared
-            )
+            compared = "" if theirs is None else against(probabilities[chosen], theirs[chosen], truth)
+            table.add_row(name, f"{chosen.sum():,}", view, *figures(probabilities[chosen], truth, labels), compared)
         if theirs is not None:
-            table.add_row(name, f"{chosen.sum():,}", "public", *figures(theirs[chosen], labels, info.labels))
+            table.add_row(name, f"{chosen.sum():,}", "public", *figures(theirs[chosen], truth, labels))
         table.add_section()
-    Console(width=150).print(table)
+    return table
+
+
+def spread(images: pd.DataFrame, runs: list[dict[str, Probabilities]]) -> Table:
+    """Mean, standard deviation and range of the accuracy of several trainings of one recipe."""
+    table = Table("images", "view", "mean", "standard deviation", "lowest", "highest", title=f"{len(runs)} trainings")
+    for name, chosen in sets(images).items():
+        truth = images.loc[chosen, "label"].to_numpy()
+        for view in runs[0]:
+            found = [float((run[view][chosen].argmax(axis=1) == truth).mean()) for run in runs]
+            table.add_row(
+                name, view, *(f"{x:.2%}" for x in (np.mean(found), np.std(found, ddof=1), min(found), max(found)))
+            )
+    return table
+
+
+def main(
+    data: Annotated[str, typer.Option(help="FER2013: zip, directory or csv")],
+    bundle: Annotated[list[Path], typer.Option(help="a bundle with FER2013's seven classes; several: of other seeds")],
+    public: Annotated[Path | None, typer.Option(help="fer2013_mini_XCEPTION.102-0.66.hdf5")] = None,
+) -> None:
+    """Print a table for the first bundle, and what several have in common."""
+    bundles = [read_bundle(path) for path in bundle]
+    info = bundles[0].info
+    images, pixels = test_images(data, info)
+    runs = [views(each, pixels) for each in bundles]
+    theirs = None
+    if public:
+        model = public_model(public, InputSpec(info.image_size, info.channels, len(info.labels)))
+        theirs = softmax(public_logits(model, pixels, info.labels)).astype(np.float32)
+    console = Console(width=150)
+    console.print(comparison(images, info.labels, runs[0], theirs))
+    if len(runs) > 1:
+        console.print(spread(images, runs))
 
 
 if __name__ == "__main__":
