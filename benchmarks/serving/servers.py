@@ -77,9 +77,9 @@ class Server:
         return float(sum(process.memory_full_info().pss for process in self.processes()) / 2**20)
 
     def peak_megabytes(self) -> float:
-        """Largest resident size so far."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+        """Largest resident size so far, of each process, added up."""
+        statuses = [Path(f"/proc/{process.pid}/status").read_text() for process in self.processes()]
+        return sum(int(status.partition("VmHWM:")[2].split()[0]) for status in statuses) / 1024
 
     def under_load(self, form: Path, connections: int, seconds: int, pause_ms: float = 0, query: str = "") -> Load:
         """Post a form over and over.

@@ -3,12 +3,12 @@
     python -m benchmarks.serving.throughput                      # exports untrained models, needs TensorFlow and wrk
     python -m benchmarks.serving.throughput --bundle bundles/emotion_cnn
 
-For each scenario, three contenders take turns: the limit (decoding and the model without HTTP, at its best batch size),
-this server with its limits and metrics on, and a plain endpoint with the same decoding and session. The figures are
-medians over the rounds; the load generator (wrk) runs on the same machine, and its share is not added to anybody's.
-Answers are checked to be equal first. No faces are looked for: 48 x 48 is a face already, photos go as `faces=none`.
-On a machine that others use as well, requests/s are theirs as much as ours: the CPU seconds per 1,000 are what can be
-compared there.
+For each scenario, four contenders take turns: the limit (decoding and the model without HTTP, at its best batch size),
+this server with its limits and metrics on, in one process and in two, and a plain endpoint with the same decoding and
+session. The figures are medians over the rounds; the load generator (wrk) runs on the same machine, and its share is
+not added to anybody's. Answers are checked to be equal first. No faces are looked for: 48 x 48 is a face already,
+photos go as `faces=none`. On a machine that others use as well, requests/s are theirs as much as ours: the CPU seconds
+per 1,000 are what can be compared there.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from benchmarks.serving.bundles import export_untrained, jpeg
 from benchmarks.serving.servers import Load, Server, ours, plain, require_wrk, write_form
 
 BATCHES = (1, 16)
+PROCESSES = 2
 
 
 @dataclass(frozen=True)
@@ -74,20 +75,22 @@ def check_equal(servers: list[Server], images: list[bytes], query: str) -> None:
 def compare(scenario: Scenario, bundle: Path, rounds: int, seconds: int, table: Table) -> None:
     """Run one scenario and add its rows."""
     images = [jpeg(*scenario.size, seed) for seed in range(3)]
-    with tempfile.TemporaryDirectory() as directory, ours(bundle) as us, plain(bundle) as them:
-        check_equal([us, them], images, scenario.query)
+    several = ours(bundle, processes=PROCESSES)
+    with tempfile.TemporaryDirectory() as directory, ours(bundle) as us, several as ours_several, plain(bundle) as them:
+        contenders = {"ours": us, f"ours, {PROCESSES} processes": ours_several, "plain FastAPI": them}
+        check_equal(list(contenders.values()), images, scenario.query)
         image, form = Path(directory) / "image.jpg", write_form(images[0], Path(directory) / "form")
         image.write_bytes(images[0])
         limits: list[tuple[float, float]] = []
-        loads: dict[str, list[Load]] = {"ours": [], "plain FastAPI": []}
-        for server in (us, them):
+        loads: dict[str, list[Load]] = {name: [] for name in contenders}
+        for server in contenders.values():
             server.under_load(form, scenario.connections, 1, query=scenario.query)
         for _ in range(rounds):
             limits.append(max(limit(bundle, image, seconds / 2, batch) for batch in BATCHES))
-            for name, server in zip(loads, (us, them), strict=True):
+            for name, server in contenders.items():
                 loads[name].append(server.under_load(form, scenario.connections, seconds, query=scenario.query))
         name = f"{scenario.model}, {scenario.image}, {scenario.connections} connections"
-        add_rows(name, table, limits, loads, [us, them])
+        add_rows(name, table, limits, loads, list(contenders.values()))
 
 
 def add_rows(
