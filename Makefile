@@ -19,7 +19,7 @@ PARAMS = $(foreach word,$(filter seed=% data.% validation.% training.% models.% 
 preset ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run zoo test check serve web prometheus monitor dashboards ui lock setup clean \
+.PHONY: help run zoo test check serve web prometheus postgresql monitor dashboards ui lock setup clean \
   remote retrain report baseline push shards gate promote rollback images push-image deploy \
   audit audit-workflows audit-images audit-secrets audit-licences audit-sbom audit-vulnerabilities
 
@@ -32,7 +32,7 @@ run: $(VENV)/.train ## Retrain what changed, promote the best model through the 
 zoo: $(VENV)/.train ## Train every architecture at small size and compare them; promotes nothing
 	emotion run --preset zoo --no-promote $(PARAMS)
 
-test: check $(SERVE_VENV)/.serve $(AUDIT_VENV)/.audit web prometheus ## Static checks, then every test
+test: check $(SERVE_VENV)/.serve $(AUDIT_VENV)/.audit web prometheus postgresql ## Static checks, then every test
 	@command -v chromium >/dev/null || apt-get install -y chromium || echo 'no chromium: the page is not tested' >&2
 	pytest -n 2 --dist loadgroup $(TESTS)
 
@@ -55,6 +55,10 @@ prometheus:
 	  { command -v prometheus-pushgateway || command -v pushgateway; }; } >/dev/null || \
 	  apt-get install -y --no-install-recommends prometheus prometheus-alertmanager prometheus-pushgateway || \
 	  echo 'Prometheus, Alertmanager or Pushgateway is missing: what watches the server can neither run nor be tested' >&2
+
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || apt-get install -y --no-install-recommends postgresql || \
+	  echo 'PostgreSQL is missing: what a team shares is not tested' >&2
 
 web: $(VENDOR)/.web ## What browsers run: ONNX Runtime for the page's switch "On this device", Swagger UI for /docs; takes npm
 

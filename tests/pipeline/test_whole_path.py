@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.clone import Clone, free_port, wait_for
+from tests.clone import Clone
+from tests.storage import s3_server
 
 MODELS = ("lenet", "vit")
 PER_MODEL = ("train", "evaluate", "export", "register")
@@ -90,45 +89,18 @@ def test_two_runs_at_once_do_not_mix(pipeline: Clone) -> None:
     assert in_any_order(pipeline.repro()) == in_any_order(stages_of("lenet")[1:])
 
 
-@pytest.fixture
-def remote() -> Iterator[tuple[str, dict[str, str]]]:
-    """URL and environment of an empty DVC remote: a bucket on a real S3 server."""
-    import boto3
-
-    port = free_port()
-    environment = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-    url = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(url)
-        client = boto3.client(
-            "s3", endpoint_url=url, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
-        )
-        client.create_bucket(Bucket="artifacts")
-        yield "s3://artifacts/dvc", environment | {"AWS_ENDPOINT_URL": url}
-    finally:
-        server.kill()
-        server.wait()
-
-
-def test_another_clone_pulls_and_registers_without_training(
-    pipeline: Clone, remote: tuple[str, dict[str, str]], tmp_path: Path
-) -> None:
-    url, environment = remote
+def test_another_clone_pulls_and_registers_without_training(pipeline: Clone, tmp_path: Path) -> None:
     pipeline.repro()
     pipeline.run("git", "add", "-A")
     pipeline.run("git", "commit", "-qm", "share", "--allow-empty")
-    pipeline.run("dvc", "remote", "add", "-f", "--local", "-d", "shared", url)
-    pipeline.run("dvc", "push", **environment)
+    with s3_server(tmp_path / "s3") as bucket:
+        pipeline.run("dvc", "remote", "add", "-f", "--local", "-d", "shared", f"s3://{bucket.name}/dvc")
+        pipeline.run("dvc", "push", **bucket.environment())
 
-    pipeline.run("git", "clone", "-q", str(pipeline.path), str(tmp_path / "other"))
-    other = Clone(tmp_path / "other")
-    other.run("dvc", "remote", "add", "--local", "-d", "shared", url)
-    other.run("dvc", "pull", **environment)
+        pipeline.run("git", "clone", "-q", str(pipeline.path), str(tmp_path / "other"))
+        other = Clone(tmp_path / "other")
+        other.run("dvc", "remote", "add", "--local", "-d", "shared", f"s3://{bucket.name}/dvc")
+        other.run("dvc", "pull", **bucket.environment())
     assert other.repro() == [f"register@{model}" for model in MODELS]
     for model in MODELS:
         ours, theirs = (json.loads((c.path / f"registrations/{model}.json").read_text()) for c in (pipeline, other))

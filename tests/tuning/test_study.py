@@ -5,17 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import optuna
 import pytest
@@ -42,7 +38,7 @@ from emotion_detection.tuning.study import (
     trials,
     values_of,
 )
-from tests.clone import free_port
+from tests.storage import postgresql_server
 
 ROOT = Path(__file__).parents[2]
 GRID = Space("toy", {"a": IntDistribution(1, 4), "b": IntDistribution(1, 3)}, {})
@@ -92,34 +88,8 @@ def study(url: str) -> Study:
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[str]:
     """A real server, if this machine has one."""
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
-    if programs is None:
-        pytest.skip("no PostgreSQL on this machine: apt-get install postgresql")
-    user = {"user": "postgres"} if os.getuid() == 0 else {}  # it refuses to run as root
-    port = free_port()
-    with TemporaryDirectory() as directory:
-        if user:
-            shutil.chown(directory, "postgres")
-        make = [programs / "initdb", "-D", f"{directory}/db", "-A", "trust", "-U", "tuner", "--no-sync"]
-        subprocess.run(make, check=True, capture_output=True, cwd=directory, **user)  # type: ignore[call-overload]
-        serve = [programs / "postgres", "-D", f"{directory}/db", "-k", directory, "-p", str(port), "-F"]
-        with (Path(directory) / "log").open("wb") as log:
-            server = subprocess.Popen(serve, cwd=directory, stderr=log, stdout=log, **user)  # type: ignore[call-overload]
-        try:
-            wait_for_port(port)
-            yield f"postgresql://tuner@127.0.0.1:{port}/postgres"
-        finally:
-            server.send_signal(signal.SIGINT)
-            server.wait(30)
-
-
-def wait_for_port(port: int) -> None:
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.1)
-    pytest.fail("PostgreSQL did not start")
+    with postgresql_server("tuner") as url:
+        yield url
 
 
 def start(url: str, wanted: int) -> subprocess.Popen[bytes]:
