@@ -62,6 +62,8 @@ postgresql:
 
 web: $(VENDOR)/.web ## What browsers run: ONNX Runtime for the page's switch "On this device", Swagger UI for /docs; takes npm
 
+ray: $(VENV)/.ray ## What EMOTION_ENGINE=ray takes, on every machine of a cluster: docs/ray.md
+
 ui: $(VENV)/.train ## MLflow's pages at http://127.0.0.1:5000
 	emotion ui
 
@@ -151,9 +153,9 @@ audit-vulnerabilities: $(AUDIT_VENV)/.audit
 	  { echo 'Either what is listed above is vulnerable, or PyPI, which knows, could not be asked' >&2; exit 1; }
 
 lock: $(UV) ## Compile requirements/*.in into hashed locks
-	for name in uv dev train train-gpu serve mlflow audit; do \
+	for name in uv dev train train-gpu ray serve mlflow audit; do \
 	  uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	    $$(case $$name in train*|serve|mlflow) echo -c requirements/dev.txt;; esac) \
+	    $$(case $$name in train*|ray|serve|mlflow) echo -c requirements/dev.txt;; esac) \
 	    -o requirements/$$name.txt requirements/$$name.in || exit 1; \
 	done
 	cd benchmarks/serving/peers && for name in fastapi litserve bentoml mlflow; do \
@@ -181,6 +183,10 @@ $(VENV)/.train: requirements/train.txt pyproject.toml $(UV)
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.train
 	uv pip install --quiet --python $(VENV) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.ray: requirements/ray.txt $(VENV)/.train
+	uv pip install --quiet --python $(VENV) --require-hashes -r requirements/ray.txt
 	@touch $@
 
 $(SERVE_VENV)/.serve: requirements/serve.txt $(UV)
