@@ -1,4 +1,6 @@
-"""Fixtures for all tests that need a finished project or an MLflow server; built once per session."""
+"""Fixtures for all tests that need a finished project or an MLflow server, built once per session; and which tests
+go to one worker.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,21 @@ import pytest
 from tests.project import copy_project, mlflow_server, write_project
 
 os.environ.pop("PUSHGATEWAY_URL", None)  # whoever runs the tests: what they do is no news of a pipeline
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks at the marks in this hook, too
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a fixture of their file or folder run in one worker, so that it is made once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None and (shared := shared_by(item)):
+            item.add_marker(pytest.mark.xdist_group(shared))
+
+
+def shared_by(item: pytest.Item) -> str:
+    """File, or rather folder, whose fixture the test shares with others; empty where there is none."""
+    fixtures = item._fixtureinfo.name2fixturedefs.values()  # pytest has no public way
+    places = {found[-1].scope: found[-1].baseid for found in fixtures if found[-1].baseid}
+    return str(places.get("package", places.get("module", ""))).removeprefix("tests/").removesuffix(".py")
 
 
 @pytest.fixture(scope="session")

@@ -29,20 +29,20 @@ def random_network(architecture: str, seed: int) -> keras.Model:
     return build_model(architecture, SPEC, SIZES[architecture])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def drawn() -> Faces:
     return draw_faces(
         SyntheticParams(difficulty=0.1, image_size=48), list(range(TRAINING + 80)), seed=0, size=48, channels=1
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def unseen(drawn: Faces) -> Faces:
     masks = {name: mask[TRAINING:] for name, mask in drawn.masks.items()}
     return Faces(drawn.images[TRAINING:], drawn.labels[TRAINING:], masks)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def trained(drawn: Faces) -> Networks:
     """Networks by architecture, each trained when it is first asked for."""
     known: dict[str, keras.Model] = {}
@@ -59,7 +59,7 @@ def trained(drawn: Faces) -> Networks:
     return network
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def finished_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository root with one model, trained, evaluated and exported."""
     from emotion_detection.evaluation import evaluate
@@ -81,7 +81,7 @@ def finished(finished_template: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     return tmp_path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def test_images() -> np.ndarray:
     """uint8 (N, S, S, 1) as the finished model knows them."""
     images: np.ndarray = faces("test")[0]
