@@ -55,7 +55,20 @@ def test_every_alert_can_be_acted_on(alert: dict[str, Any]) -> None:
         assert part in entry, f"docs/runbook.md says nothing of {part} for {alert['alert']}"
 
 
-def test_what_drifts_asks_for_a_retraining_and_what_is_broken_does_not() -> None:
-    asking = {alert["alert"] for alert in ALERTS if alert["labels"].get("action") == "retrain"}
-    names = ("ClassDrift", "InputDrift", "EstimatedAccuracyLow", "LiveAccuracyLow")
-    assert asking == {f"Emotion{name}" for name in names}
+DOWN = {"InstanceDown", "NoInstance", "ModelNotReady"}
+
+
+@pytest.mark.parametrize(
+    ("label", "names"),
+    [
+        ({"severity": "critical"}, DOWN | {"BudgetBurnsFast"}),
+        ({"severity": "info"}, {"ModelOld"}),
+        ({"inhibits": "drift"}, DOWN | {"ModelRefused", "RegistryUnreachable", "RegistryNotPolled"}),
+        ({"action": "retrain"}, {"ClassDrift", "InputDrift", "EstimatedAccuracyLow", "LiveAccuracyLow"}),
+    ],
+    ids=["critical", "info", "inhibits", "retrain"],
+)
+def test_labels_lead_an_alert_to_whom_it_concerns(label: dict[str, str], names: set[str]) -> None:
+    """What drifts asks for a retraining; what is broken does not, and says that drift is no reason for one."""
+    found = {alert["alert"] for alert in ALERTS if label.items() <= alert["labels"].items()}
+    assert found == {f"Emotion{name}" for name in names}
