@@ -52,7 +52,6 @@ def slo_of_hours() -> Scenario:
         "failing": 20,
         "burning for hours": 8,
         "just burning": 6.2,
-        "near fast": 13.5,
     }.items():
         job(name, failed)
     job("slow", 0, slow=160)
@@ -62,8 +61,6 @@ def slo_of_hours() -> Scenario:
     job("hardly asked", 0.02, good=0)
     job("asleep", 0, good=0)
     job("restarted", 20, slow=160)
-    job("turned better", 13.5, before=20)
-    job("easing", 6, before=8)
     lengths = {"5m": 1, "30m": 6, "1h": 12, "2h": 24, "6h": 72, "1d": 76, "3d": 76}  # in steps, from the start at most
     for record, rates in (("requests", (1120, 1000)), ("errors", (20, 160))):
         found = [
@@ -89,12 +86,10 @@ def slo_of_hours() -> Scenario:
 
     always = burning("failing", "1h 6h") + burning("slow", "1h 6h", "latency")
     always += burning("restarted", "1h 6h") + burning("restarted", "1h 6h", "latency")
-    always += burning("near fast", "6h") + burning("turned better", "6h")
     always += burning("less slow", "6h", "latency") + burning("burning for hours", "6h")
-    easing, better = burning("easing", "6h"), burning("turned better", "1h")
-    test.fires("6h20m", "EmotionBudgetBurnsFast", *always, *easing, *better, *burning("turned good", "1h 6h"))
+    test.fires("6h20m", "EmotionBudgetBurnsFast", *always, *burning("turned good", "1h 6h"))
     # Five minutes of failures are 4 % of an hour; they show in the short windows first.
-    test.fires("6h25m", "EmotionBudgetBurnsFast", *always, *easing, *burning("turned good", "6h"),
+    test.fires("6h25m", "EmotionBudgetBurnsFast", *always, *burning("turned good", "6h"),
                *burning("turned bad", "1h"))  # fmt: skip
     test.fires("7h", "EmotionBudgetBurnsFast", *always, *burning("turned bad", "1h 6h"))
     return test
@@ -110,15 +105,19 @@ def slo_limits_of_hours() -> Scenario:
 
     job("worse fast", 1000, (13, 16))
     job("worse", 1000, (5, 7))
+    job("easing fast", 1000, (20, 12))
+    job("easing", 1000, (8, 4.5))
+    job("just burning", 1000, (6.5, 6.5))
     job("few", 1, (0, 1))
-    job("few, and slow", 10, (0, 1), (0, 2))
+    job("few, and slow", 5, (0, 1), (0, 2))
     job("failed, then slow", 1000, (50, 0), (0, 300))
     one = 'job_slo:emotion_errors:ratio{job="few", window="5m"}'  # of a single request
     test.values("6h", one, [({"job": "few", "slo": "availability", "window": "5m"}, 0)])
 
-    always = burning("worse fast", "6h")
+    always = burning("worse fast", "6h") + burning("easing fast", "6h") + burning("just burning", "6h")
     test.fires("6h40m", "EmotionBudgetBurnsFast", *always, *burning("failed, then slow", "6h"))
     few = burning("few", "1h 6h") + burning("few, and slow", "1h 6h")  # with the fifth failure
+    few += burning("few, and slow", "1h", "latency")
     test.fires("6h45m", "EmotionBudgetBurnsFast", *always, *few, *burning("failed, then slow", "6h"))
     later = burning("worse fast", "1h") + burning("failed, then slow", "1h", "latency")
     test.fires("7h", "EmotionBudgetBurnsFast", *always, *few, *later)

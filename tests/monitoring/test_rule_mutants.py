@@ -39,7 +39,7 @@ _TOKEN = re.compile(
 _OTHERS = {
     "+": ["-"], "-": ["+"], "*": ["/"], "/": ["*"], "^": ["*"], "==": ["!="], ">=": ["<", ">"], ">": ["<"],
     "<": [">"], "=~": ["!~"], "sum": ["max"], "max": ["sum"], "ln": ["sqrt"], "log2": ["ln"], "sqrt": ["abs"],
-    "rate": ["increase"], "increase": ["delta"], "and": ["unless"], "or": ["and"], "absent": ["count"],
+    "rate": ["increase"], "increase": ["delta"], "and": ["unless", "or"], "or": ["and"], "absent": ["count"],
     "avg_over_time": ["max_over_time", "last_over_time"], "clamp_min": ["clamp_max"],
 }  # fmt: skip
 _LABELS = re.compile(r"\b(by|on|without) \(([^)]*)\)")
@@ -109,9 +109,10 @@ def mutants_of(file: str) -> Iterator[Mutant]:
         if "for" in rule:
             yield Mutant(file, number, "for", "0s")
             yield Mutant(file, number, "for", "30d" if rule["alert"] in COARSE else f"{4 * int(rule['for'][:-1])}m")
-        if "window" in rule.get("labels", {}):
-            others: dict[str, Any] = rule["labels"] | {"window": "3h"}
-            yield Mutant(file, number, "labels", others)
+        for label in ("window", "slo"):
+            if label in rule.get("labels", {}):
+                others: dict[str, Any] = rule["labels"] | {label: "other"}
+                yield Mutant(file, number, "labels", others)
 
 
 def _divides_by_one(expression: str, original: str) -> bool:
