@@ -17,7 +17,7 @@ import numpy as np
 from emotion_detection.artifacts import DatasetInfo
 from emotion_detection.augmentation import augment, mix
 from emotion_detection.backend import tf
-from emotion_detection.data.shards import load_arrays, load_split, load_voted, untuned
+from emotion_detection.data.shards import WHOLE, Part, load_arrays, load_split, load_voted, untuned
 from emotion_detection.errors import ParamsError
 from emotion_detection.params import Split, TrainingParams
 
@@ -37,6 +37,8 @@ class Source:
     """Decoded uint8 (N, S, S, C) and int32 (N,), where they fit."""
     voted: bool = False
     """Whether float32 (N, classes), the shares of the votes, stand in the place of labels."""
+    part: Part = WHOLE
+    """What to read of the shards, where they do not fit into memory."""
 
     @classmethod
     def open(
@@ -74,7 +76,7 @@ class Source:
 
     def _streamed(self, batch_size: int, seed: int | None) -> Dataset:
         load = load_voted if self.voted else load_split
-        return load(self.directory, self.split, batch_size, shuffle_seed=seed)
+        return load(self.directory, self.split, batch_size, shuffle_seed=seed, part=self.part)
 
 
 def training_batches(source: Source, info: DatasetInfo, training: TrainingParams, seed: int) -> Dataset:

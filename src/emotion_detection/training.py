@@ -15,6 +15,7 @@ import math
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,11 +62,21 @@ def train(name: str, params: Params, shards: Path, output: Path, checkpoints: Pa
             the loss is no longer a number.
         ArtifactError: the shards are missing, damaged or without validation images, or the disk is full.
     """
+    return train_with(Trainer(name, params, trainable(shards), shards), params, output, checkpoints)
+
+
+def trainable(shards: Path) -> DatasetInfo:
+    """What the shards hold; an ArtifactError where that is not enough for a training."""
     info = read_dataset_info(shards)
     if not count(info, "val"):
         raise ArtifactError(f"{shards}: no validation images; raise data.split.val, then run `dvc repro`")
+    return info
+
+
+def train_with(trainer: Trainer, params: Params, output: Path, checkpoints: Path) -> History:
+    """As `train`, by a trainer of its own kind."""
+    name, info = trainer.name, trainer.info
     identity = training_id(name, params, info)
-    trainer = Trainer(name, params, info, shards)
     checkpoint = Checkpoint(checkpoints / name / f"{identity}-{code_version(params.model(name).architecture)}")
     with live_run(params, name, identity, info, summary(trainer.model)) as run:
         history = trainer.run(checkpoint, run)
@@ -120,15 +131,10 @@ class Trainer:
 
     def _epoch(self, number: int) -> dict[str, float]:
         """Train one epoch, counted from zero, and return its figures, as in `History.metrics`."""
-        started, seed = time.perf_counter(), epoch_seed(self.seed, number)
-        data = self._shared(training_batches(self.train, self.info, self.training, seed), "train")
-        reseed_dropout(self.model, seed)
+        started = time.perf_counter()
         with self.display.epoch(number) as bar:
             callbacks = [bar, self.average] if self.average else [bar]
-            fitted = self.model.fit(
-                data, validation_data=self.validation, shuffle=False, verbose=0, callbacks=callbacks
-            )
-        figures = {key: float(values[-1]) for key, values in fitted.history.items()}
+            figures = self._fitted(epoch_seed(self.seed, number), callbacks)
         figures["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         figures["seconds"] = round(time.perf_counter() - started, 3)
         if not math.isfinite(figures["loss"]):
@@ -139,6 +145,13 @@ class Trainer:
                 "or raise training.warmup_epochs"
             )
         return figures
+
+    def _fitted(self, seed: int, callbacks: list[Any]) -> dict[str, float]:
+        """One epoch and a look at val: loss and accuracy of both."""
+        data = self._shared(training_batches(self.train, self.info, self.training, seed), "train")
+        reseed_dropout(self.model, seed)
+        fitted = self.model.fit(data, validation_data=self.validation, shuffle=False, verbose=0, callbacks=callbacks)
+        return {key: float(values[-1]) for key, values in fitted.history.items()}
 
     def _untrained(self, run: LiveRun) -> History:
         """Judge weights that are taken as they are on val, as epoch 0."""

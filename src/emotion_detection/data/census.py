@@ -2,17 +2,22 @@
 
 census = count_kept(DECISIONS)
 for row in kept_rows(DATASET, DECISIONS, ["image"]): ...
+
+What decides the hash stands in lines, of which each is made from one row alone, and which are sorted: so that they can
+also be made in several places.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from emotion_detection.artifacts import DATASET_SCHEMA, DECISIONS_SCHEMA, open_parquet
 from emotion_detection.data.votes import missing_labels
@@ -53,8 +58,26 @@ def count_kept(decisions: Path) -> Census:
             raise ArtifactError(f"{decisions}: {row['path']}: split {row['split']!r}, expected one of {SPLITS}")
         if row["keep"]:
             counts[row["split"], row["label"]] += 1
-            lines.append("\0".join((row["sha256"], row["label"], row["split"])))
-    return Census(counts, hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest())
+            lines.append(line_of(row))
+    return Census(counts, digest(sorted(lines)))
+
+
+def line_of(row: Row) -> str:
+    """What of a kept image decides `DatasetInfo.data_hash`, apart from its votes."""
+    return "\0".join((row["sha256"], row["label"], row["split"]))
+
+
+def voted_line_of(row: Row) -> str:
+    """What an image with votes adds to it."""
+    return f"{row['sha256']} {sorted(row['votes'])}"
+
+
+def digest(lines: Iterable[str]) -> str:
+    """SHA-256 over sorted lines, hexadecimal; they are looked at one by one."""
+    found = hashlib.sha256()
+    for number, line in enumerate(lines):
+        found.update(f"\n{line}".encode() if number else line.encode())
+    return found.hexdigest()
 
 
 def labels_in_use(census: Census, classes: Labels, decisions: Path) -> Labels:
@@ -86,28 +109,39 @@ def with_votes(census: Census, dataset: Path, decisions: Path, labels: Labels) -
     lines = []
     for row in kept_rows(dataset, decisions, ["votes"]):
         if row["votes"]:
-            if missing := missing_labels(dict(row["votes"]), labels):
-                raise ArtifactError(
-                    f"{dataset}: nobody could vote for {', '.join(missing)}: data.votes has no such column; add it, or "
-                    "leave the class out of data.classes"
-                )
+            check_categories(dict(row["votes"]), labels, dataset)
             counts[row["split"]] += 1
-            lines.append(f"{row['sha256']} {sorted(row['votes'])}")
-    if not lines:
-        return census
-    voted = "\n".join([census.data_hash, *sorted(lines)])
-    return Census(census.counts, hashlib.sha256(voted.encode()).hexdigest(), {split: counts[split] for split in SPLITS})
+            lines.append(voted_line_of(row))
+    return counting_votes(census, counts, sorted(lines)) if lines else census
 
 
-def kept_rows(dataset: Path, decisions: Path, columns: list[str]) -> Iterator[Row]:
+def check_categories(categories: Iterable[str], labels: Labels, dataset: Path) -> None:
+    """Raise an ArtifactError where there is a label for which nobody could vote."""
+    if missing := missing_labels(categories, labels):
+        raise ArtifactError(
+            f"{dataset}: nobody could vote for {', '.join(missing)}: data.votes has no such column; add it, or "
+            "leave the class out of data.classes"
+        )
+
+
+def counting_votes(census: Census, counts: Counter[str], lines: Iterable[str]) -> Census:
+    """The census with `counts` of images with votes by split, whose sorted lines decide the hash as well."""
+    voted = {str(split): counts[split] for split in SPLITS}
+    return Census(census.counts, digest(chain([census.data_hash], lines)), voted)
+
+
+def kept_rows(dataset: Path, decisions: Path, columns: list[str], span: range | None = None) -> Iterator[Row]:
     """Path, split, label, SHA-256 and `columns` of every kept image, in the order of the data set.
+
+    Args:
+        span: rows of the data set to look at; none: all.
 
     Raises:
         ArtifactError: a file is missing or damaged, or the decisions are not of this data set.
     """
     mismatch = f"{decisions}: not made from this {dataset}; run `dvc repro`"
-    images = _rows(dataset, DATASET_SCHEMA, [*_KEYS, *columns])
-    verdicts = _rows(decisions, DECISIONS_SCHEMA, [*_KEYS, "keep"])
+    images = _rows(dataset, DATASET_SCHEMA, [*_KEYS, *columns], span)
+    verdicts = _rows(decisions, DECISIONS_SCHEMA, [*_KEYS, "keep"], span)
     try:
         for image, verdict in zip(images, verdicts, strict=True):
             if any(image[key] != verdict[key] for key in _KEYS):
@@ -118,10 +152,25 @@ def kept_rows(dataset: Path, decisions: Path, columns: list[str]) -> Iterator[Ro
         raise ArtifactError(f"{mismatch}: the two differ in length") from None
 
 
-def _rows(path: Path, schema: pa.Schema, columns: list[str]) -> Iterator[Row]:
+def _rows(path: Path, schema: pa.Schema, columns: list[str], span: range | None = None) -> Iterator[Row]:
     file = open_parquet(path, schema)
+    span = range(file.metadata.num_rows) if span is None else span
+    start = 0
     try:
-        for batch in file.iter_batches(_BATCH, columns=columns):
-            yield from batch.to_pylist()
+        for group in range(file.num_row_groups):
+            end = start + file.metadata.row_group(group).num_rows
+            inside = range(max(start, span.start) - start, min(end, span.stop) - start)
+            if inside:
+                yield from _of_group(file, group, columns, inside)
+            start = end
     except (pa.ArrowException, OSError) as error:
         raise ArtifactError(f"{path}: damaged; remove it and run `dvc repro`: {error}") from None
+
+
+def _of_group(file: pq.ParquetFile, group: int, columns: list[str], inside: range) -> Iterator[Row]:
+    start = 0
+    for batch in file.iter_batches(_BATCH, [group], columns):
+        first, last = max(inside.start - start, 0), min(inside.stop - start, batch.num_rows)
+        if first < last:
+            yield from batch.slice(first, last - first).to_pylist()
+        start += batch.num_rows

@@ -32,10 +32,10 @@ from emotion_detection.artifacts import (
 )
 from emotion_detection.backend import tf
 from emotion_detection.data.census import Census, Labels, Row, count_kept, kept_rows, labels_in_use, with_votes
-from emotion_detection.data.shards import INFO_FILE, SPLITS, encode_record, sha256_of, shard_name
+from emotion_detection.data.shards import INFO_FILE, SPLITS, encode_record, sha256_of, shard_name, shard_size
 from emotion_detection.data.votes import target, voters
 from emotion_detection.errors import ArtifactError, ImageError
-from emotion_detection.params import DataParams
+from emotion_detection.params import DataParams, Split
 from emotion_detection.preprocess import Pixels, prepare
 
 _BATCH = 64  # images decoded at a time: enough for every core, little memory even for large photographs
@@ -59,14 +59,15 @@ def write_shards(
     census = with_votes(census, dataset, decisions, labels)
     images = _prepared(kept_rows(dataset, decisions, ["image", "votes"]), data, dataset)
     slot = _slot(data, labels, voted=census.votes is not None)
-    sizes = _shard_sizes(census, data.shards)
-    with _progress() as progress, atomic_directory(directory) as temporary, _tensorflow_errors_as_os_errors():
+    sizes = shard_sizes(census, data.shards)
+    with _progress() as progress, atomic_directory(directory) as temporary, tensorflow_errors_as_os_errors():
         slots = temporary / "slots"
         tracked = progress.track(images, census.counts.total(), description="prepare images")
-        _fill_slots(slots, slot, tracked, _places(census, seed), labels)
+        in_turn = {split: iter(order.tolist()) for split, order in places(census, seed).items()}
+        _fill_slots(slots, slot, tracked, in_turn, labels)
         files = _cut_into_shards(slots, slot, progress.track(sizes.items(), description="write shards  "), labels)
         slots.unlink()
-        info = _describe(census, labels, data, files)
+        info = describe(census, labels, data, files)
         write_record(temporary / INFO_FILE, info)
     return info
 
@@ -94,56 +95,60 @@ def _slot(data: DataParams, labels: Labels, voted: bool) -> np.dtype[Any]:
 
 
 def _prepared(rows: Iterator[Row], data: DataParams, dataset: Path) -> Iterator[tuple[Row, Pixels]]:
-    def pixels(row: Row) -> Pixels:
-        try:
-            return prepare(row["image"], data.image_size, data.channels, data.max_pixels)
-        except ImageError as error:
-            advice = f"let validation drop it: validation.unreadable.drop must name {row['split']}"
-            raise ArtifactError(f"{dataset}: {row['path']}: {error}; {advice}") from None
-
     with ThreadPoolExecutor() as pool:
         while batch := list(islice(rows, _BATCH)):
             large = sum(len(row["image"]) for row in batch) > _BATCH * _LARGE
-            yield from zip(batch, (pool.map if large else map)(pixels, batch), strict=True)
+            done = (pool.map if large else map)(lambda row: pixels_of(row, data, dataset), batch)
+            yield from zip(batch, done, strict=True)
 
 
-def _places(census: Census, seed: int) -> dict[str, Iterator[int]]:
-    places: dict[str, Iterator[int]] = {}
+def pixels_of(row: Row, data: DataParams, dataset: Path) -> Pixels:
+    """The image of a row as models see it; an ArtifactError where it cannot be read."""
+    try:
+        return prepare(row["image"], data.image_size, data.channels, data.max_pixels)
+    except ImageError as error:
+        advice = f"let validation drop it: validation.unreadable.drop must name {row['split']}"
+        raise ArtifactError(f"{dataset}: {row['path']}: {error}; {advice}") from None
+
+
+def votes_of(row: Row, labels: Labels) -> tuple[NDArray[np.float32], float]:
+    """Target and number of voters of a row, as `encode_record` wants them."""
+    votes = dict(row["votes"]) if row["votes"] else None
+    return target(votes, row["label"], labels), voters(votes, labels)
+
+
+def places(census: Census, seed: int) -> dict[Split, NDArray[np.int64]]:
+    """Where each kept image of a split goes, (N,), counted over the shards of all splits one after the other."""
+    found: dict[Split, NDArray[np.int64]] = {}
     start = 0
     for number, split in enumerate(SPLITS):
         order = np.random.default_rng([seed, number]).permutation(census.of_split(split))
-        places[split] = iter((start + order).tolist())
+        found[split] = start + order
         start += len(order)
-    return places
+    return found
 
 
 def _fill_slots(
     path: Path,
     slot: np.dtype[Any],
     images: Iterable[tuple[Row, Pixels]],
-    places: dict[str, Iterator[int]],
+    in_turn: dict[Split, Iterator[int]],
     labels: Labels,
 ) -> None:
     with path.open("wb") as file:
         for row, pixels in images:
-            votes = dict(row["votes"]) if row["votes"] else None
-            content = [
-                labels.index(row["label"]),
-                row["sha256"].encode(),
-                pixels,
-                target(votes, row["label"], labels),
-                voters(votes, labels),
-            ]
-            file.seek(next(places[row["split"]]) * slot.itemsize)
+            content = [labels.index(row["label"]), row["sha256"].encode(), pixels, *votes_of(row, labels)]
+            file.seek(next(in_turn[row["split"]]) * slot.itemsize)
             file.write(np.array(tuple(content[: len(slot.names or ())]), slot).tobytes())
 
 
-def _shard_sizes(census: Census, shards: int) -> dict[str, int]:
-    sizes: dict[str, int] = {}
-    for split in SPLITS:
-        least, rest = divmod(census.of_split(split), shards)
-        sizes |= {shard_name(split, number, shards): least + (number < rest) for number in range(shards)}
-    return sizes
+def shard_sizes(census: Census, shards: int) -> dict[str, int]:
+    """Images of each shard by its name, in the order of their places."""
+    return {
+        shard_name(split, number, shards): shard_size(census.of_split(split), number, shards)
+        for split in SPLITS
+        for number in range(shards)
+    }
 
 
 def _cut_into_shards(
@@ -151,18 +156,26 @@ def _cut_into_shards(
 ) -> dict[str, str]:
     with slots.open("rb") as file:
         return {
-            name: _write_shard(slots.with_name(name), np.fromfile(file, slot, size), labels) for name, size in sizes
+            name: write_shard(slots.with_name(name), _encoded(np.fromfile(file, slot, size), labels))
+            for name, size in sizes
         }
 
 
-def _write_shard(path: Path, records: NDArray[Any], labels: Labels) -> str:
+def _encoded(slots: NDArray[Any], labels: Labels) -> Iterator[bytes]:
+    for label, sha256, pixels, *votes in slots:
+        yield encode_record(pixels, int(label), labels[label], sha256, tuple(votes) or None)
+
+
+def write_shard(path: Path, records: Iterable[bytes]) -> str:
+    """Write records to a file, and give its checksum."""
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for label, sha256, pixels, *votes in records:
-            writer.write(encode_record(pixels, int(label), labels[label], sha256, tuple(votes) or None))
+        for record in records:
+            writer.write(record)
     return sha256_of(path)
 
 
-def _describe(census: Census, labels: Labels, data: DataParams, files: dict[str, str]) -> DatasetInfo:
+def describe(census: Census, labels: Labels, data: DataParams, files: dict[str, str]) -> DatasetInfo:
+    """What the shards hold, `files` being their checksums by name."""
     counts = {split: {label: census.counts[split, label] for label in labels} for split in SPLITS}
     training = counts["train"]
     total = sum(training.values())
@@ -185,7 +198,7 @@ def _progress() -> Progress:
 
 
 @contextmanager
-def _tensorflow_errors_as_os_errors() -> Iterator[None]:
+def tensorflow_errors_as_os_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:

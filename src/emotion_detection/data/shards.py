@@ -47,6 +47,10 @@ _READ_BATCH = 128
 _THREADS = os.cpu_count()
 _AHEAD = 4  # batches made in advance
 
+Part = tuple[int, int]
+"""Which of so many readers this is, from zero: of n readers each has every n-th shard."""
+WHOLE: Part = (0, 1)
+
 
 @dataclass(frozen=True)
 class Arrays:
@@ -76,6 +80,12 @@ def shard_name(split: Split, number: int, shards: int) -> str:
     return f"{split}-{number:05d}-of-{shards:05d}.tfrecord"
 
 
+def shard_size(images: int, number: int, shards: int) -> int:
+    """Images of one shard of a split; the first ones have one more than the others."""
+    least, rest = divmod(images, shards)
+    return least + (number < rest)
+
+
 def read_dataset_info(directory: Path = SHARDS) -> DatasetInfo:
     """Read what the shards hold.
 
@@ -100,8 +110,14 @@ def verify_shards(directory: Path = SHARDS) -> DatasetInfo:
     return info
 
 
-def load_split(
-    directory: Path, split: Split, batch_size: int, *, shuffle_seed: int | None = None, cache: bool = False
+def load_split(  # noqa: PLR0913
+    directory: Path,
+    split: Split,
+    batch_size: int,
+    *,
+    shuffle_seed: int | None = None,
+    cache: bool = False,
+    part: Part = WHOLE,
 ) -> tf.data.Dataset:
     """Batches of one split, decoded as they are read.
 
@@ -109,7 +125,8 @@ def load_split(
         shuffle_seed: draws the order anew in each epoch, the same for equal seeds (this one and TensorFlow's global
             one): the order of the shards, then that of the records in a buffer of 8192 (at most 256 MB), which is
             filled from four shards at a time. None: the order of the files.
-        cache: hold the decoded split in memory, N * S * S * C bytes, and always shuffle uniformly.
+        cache: hold the decoded split in memory, N * S * S * C bytes, and always shuffle uniformly; the whole of it.
+        part: which shards to read.
 
     Returns:
         Dataset of (uint8 (B, S, S, C), int32 (B,)) with known cardinality; the last batch may be smaller.
@@ -120,11 +137,13 @@ def load_split(
     if cache:
         batches = _cached(load_arrays(directory, split), batch_size, shuffle_seed)
     else:
-        batches = _streamed(directory, split, batch_size, shuffle_seed, "label")
+        batches = _streamed(directory, split, batch_size, shuffle_seed, "label", part)
     return untuned(batches.prefetch(_AHEAD))
 
 
-def load_voted(directory: Path, split: Split, batch_size: int, *, shuffle_seed: int | None = None) -> tf.data.Dataset:
+def load_voted(
+    directory: Path, split: Split, batch_size: int, *, shuffle_seed: int | None = None, part: Part = WHOLE
+) -> tf.data.Dataset:
     """As `load_split`, with the shares of the votes in place of labels: (uint8 (B, S, S, C), float32 (B, K)).
 
     Raises:
@@ -132,7 +151,7 @@ def load_voted(directory: Path, split: Split, batch_size: int, *, shuffle_seed: 
     """
     if read_dataset_info(directory).votes is None:
         raise ArtifactError(f"{directory}: holds no votes; set data.votes and run `dvc repro`")
-    return untuned(_streamed(directory, split, batch_size, shuffle_seed, "votes").prefetch(_AHEAD))
+    return untuned(_streamed(directory, split, batch_size, shuffle_seed, "votes", part).prefetch(_AHEAD))
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -263,9 +282,15 @@ def _parser(info: DatasetInfo) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     return parse
 
 
-def _streamed(directory: Path, split: Split, batch_size: int, shuffle_seed: int | None, target: str) -> tf.data.Dataset:
+def _streamed(  # noqa: PLR0913, PLR0917  as load_split and load_voted
+    directory: Path, split: Split, batch_size: int, shuffle_seed: int | None, target: str, part: Part
+) -> tf.data.Dataset:
     info = read_dataset_info(directory)
     files, parse = _files(directory, info, split), _parser(info)
+    images = sum(
+        shard_size(_count(info, split), number, len(files)) for number in range(len(files))[part[0] :: part[1]]
+    )
+    files = files[part[0] :: part[1]]
     records = tf.data.TFRecordDataset(files) if shuffle_seed is None else _shuffled(files, info, shuffle_seed)
 
     def pair(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -273,7 +298,7 @@ def _streamed(directory: Path, split: Split, batch_size: int, shuffle_seed: int 
         return example["image"], example[target]
 
     batches = records.batch(batch_size).map(pair, num_parallel_calls=_THREADS)
-    return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(_count(info, split) / batch_size)))
+    return batches.apply(tf.data.experimental.assert_cardinality(math.ceil(images / batch_size)))
 
 
 def _shuffled(files: list[str], info: DatasetInfo, seed: int) -> tf.data.Dataset:

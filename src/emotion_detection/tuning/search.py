@@ -24,6 +24,11 @@ from emotion_detection.tuning.task import Task
 from emotion_detection.tuning.tracking import StudyRun
 
 
+def run_trials(search: Search) -> None:
+    """Do the trials of a search; errors as `Search.run`."""
+    search.run()
+
+
 class Search:
     """The trials of one study, as far as this process does them."""
 
@@ -64,7 +69,7 @@ class Search:
             KeyboardInterrupt: the trial that ran will be gone on with.
         """
         if self.finished < self.wanted:
-            self._track()
+            self.track()
         try:
             with self._objective.interrupt:
                 complete(self.study, self.task.space, self._objective, self.wanted, self.say)
@@ -76,7 +81,8 @@ class Search:
             raise
         shutil.rmtree(self.task.checkpoints, ignore_errors=True)
 
-    def _track(self) -> None:
+    def track(self) -> None:
+        """Open the study's run in MLflow."""
         how, task = self.task.how, self.task
         about = {"epochs": how.epochs, "seed": how.seed, "pruner": how.pruner}
         ranges = {f"space.{key}": distribution for key, distribution in task.space.distributions.items()}
