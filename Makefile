@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # a stage that compiles TensorFlow anew at every start loses seconds
 
 # `data.source=x` among the words after `make` reaches `emotion run` as it is.
-PARAMS = $(foreach word,$(filter seed=% data.% validation.% training.% models.% inference.% evaluation.% export.% gate.% registry.%,$(MAKEOVERRIDES)),'$(word)')
+PARAMS = $(foreach word,$(filter seed=% data.% validation.% training.% models.% inference.% evaluation.% export.% edge.% gate.% registry.%,$(MAKEOVERRIDES)),'$(word)')
 preset ?=
 
 .DEFAULT_GOAL := help

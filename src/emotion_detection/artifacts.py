@@ -11,6 +11,7 @@
     reports/data/                pictures of the data                    (see data/pictures.py)
     reports/M/                   metrics.json, predictions.parquet       Report, PREDICTIONS_SCHEMA
     bundles/M/                   the ModelBundle                         (see bundle.py)
+    edge/M/, reports/M/edge.json LiteRT files; what they are worth       EdgeReport
     comparison/                  all models beside each other            Comparison (comparison/table.py)
     registrations/M.json         the registered version                  Registration
 
@@ -25,7 +26,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -279,6 +280,41 @@ class Report(Record):
     """Of the test split."""
 
 
+QuantisationMethod = Literal["static", "dynamic"]
+"""static: ranges of the activations from training faces; dynamic: from the face at hand."""
+
+
+class EdgeGraph(Record):
+    """What a LiteRT file is worth."""
+
+    method: QuantisationMethod | None
+    """None: it computes in float32."""
+    bytes: int
+    milliseconds: float
+    """Per face, one thread, TensorFlow's interpreter with XNNPACK, on the machine that converted it: median of rounds
+    in which the files took turns."""
+    difference: float
+    """Largest of any probability to Keras, on `export.parity_images` test images."""
+    accuracy: float
+    """On the validation split, as all that follow."""
+    ece: float
+    agreement: float
+    """Share of the images for which Keras gives the same class."""
+
+
+class EdgeReport(Record):
+    """`reports/M/edge.json`."""
+
+    model: str
+    keras_accuracy: float
+    """On the validation split."""
+    float32: EdgeGraph
+    int8: EdgeGraph | None
+    """None where no method was good enough: then edge/M/ has no model.int8.tflite."""
+    rejected: dict[QuantisationMethod, str]
+    """Why a method was not good enough."""
+
+
 class Registration(Record):
     """`registrations/M.json`."""
 
@@ -304,6 +340,14 @@ def report_dir(name: str) -> Path:
 
 def bundle_dir(name: str) -> Path:
     return Path("bundles", name)
+
+
+def edge_dir(name: str) -> Path:
+    return Path("edge", name)
+
+
+def edge_report(name: str) -> Path:
+    return report_dir(name) / "edge.json"
 
 
 def registration_file(name: str) -> Path:

@@ -53,10 +53,10 @@ from emotion_detection.conversion import open_graph, to_onnx
 from emotion_detection.data.shards import load_arrays, load_split, read_dataset_info
 from emotion_detection.data.sources.action_units import EMOTIONS
 from emotion_detection.data.sources.synthetic import IMAGES_PER_PERSON, draw
-from emotion_detection.errors import ArtifactError, ExportError
+from emotion_detection.errors import ExportError
 from emotion_detection.explain.graph import write_explanation
 from emotion_detection.golden import TOLERANCE, write_golden
-from emotion_detection.inference import asked, check_fits, predict_logits
+from emotion_detection.inference import asked, check_fits, checked_flip_average, predict_logits
 from emotion_detection.lineage import current_lineage
 from emotion_detection.models import load_model
 from emotion_detection.params import Params, SyntheticParams
@@ -135,22 +135,6 @@ def quantised(directory: Path, golden: Pixels, params: Params) -> Quantisation |
             (directory / name).unlink(missing_ok=True)
         print(f"warning: no int8: ONNX Runtime cannot quantise {MODEL_FILE}: {error}", file=sys.stderr)
         return None
-
-
-def checked_flip_average(report: Report, params: Params) -> bool:
-    """Whether the model is asked with the mirror image, too.
-
-    Raises:
-        ArtifactError: it was judged, and its temperature fitted, otherwise.
-    """
-    flip_average = params.flip_average_of(report.model)
-    if flip_average != report.flip_average:
-        judged = "with" if report.flip_average else "without"
-        raise ArtifactError(
-            f"{report_dir(report.model) / 'metrics.json'}: judged {judged} the mirror image, but params.yaml has "
-            f"inference.flip_average: {params.inference.flip_average}; run `dvc repro`"
-        )
-    return flip_average
 
 
 def golden_faces(size: int, channels: int) -> Pixels:

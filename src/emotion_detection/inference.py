@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.progress import track
 
 from emotion_detection import stats
-from emotion_detection.artifacts import DatasetInfo
+from emotion_detection.artifacts import DatasetInfo, Report, report_dir
 from emotion_detection.backend import keras, tf
 from emotion_detection.errors import ArtifactError
+from emotion_detection.params import Params
 from emotion_detection.stats import Counts, Floats
 
 BATCH_SIZE = 256
@@ -94,6 +95,22 @@ def check_fits(model: keras.Model, info: DatasetInfo) -> None:
             f"model {model.name}: takes images {found[0]} and gives {found[1]} outputs, but data/shards has images "
             f"{expected[0]} and {expected[1]} labels; run `dvc repro`"
         )
+
+
+def checked_flip_average(report: Report, params: Params) -> bool:
+    """Whether the model is asked with the mirror image, too.
+
+    Raises:
+        ArtifactError: it was judged, and its temperature fitted, otherwise.
+    """
+    flip_average = params.flip_average_of(report.model)
+    if flip_average != report.flip_average:
+        judged = "with" if report.flip_average else "without"
+        raise ArtifactError(
+            f"{report_dir(report.model) / 'metrics.json'}: judged {judged} the mirror image, but params.yaml has "
+            f"inference.flip_average: {params.inference.flip_average}; run `dvc repro`"
+        )
+    return flip_average
 
 
 def asked(model: keras.Model, flip_average: bool) -> keras.Model:

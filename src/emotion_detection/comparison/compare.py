@@ -28,9 +28,11 @@ from emotion_detection.artifacts import (
     COMPARISON,
     DATASET,
     PREDICTIONS_SCHEMA,
+    EdgeReport,
     Report,
     atomic_directory,
     bundle_dir,
+    edge_report,
     open_parquet,
     read_record,
     report_dir,
@@ -42,14 +44,14 @@ from emotion_detection.comparison.agreement import Pair, disagreement, matrix, p
 from emotion_detection.comparison.flops import flops
 from emotion_detection.comparison.table import (
     BATCHES,
-    COLUMNS,
     METRICS_FILE,
-    TITLES,
     ComparedModel,
     Comparison,
+    columns,
     is_best,
     robustness_rows,
     rows,
+    titles,
 )
 from emotion_detection.data.rows import images_of
 from emotion_detection.errors import ArtifactError
@@ -75,6 +77,8 @@ class Entry:
     labels: NDArray[np.int64]
     probabilities: Floats
     """(N, K), after temperature."""
+    edge: EdgeReport | None = None
+    """None where `edge.litert` does not name it."""
 
     @property
     def predicted(self) -> NDArray[np.intp]:
@@ -88,7 +92,8 @@ def compare(params: Params, directory: Path = COMPARISON) -> Comparison:
     Raises:
         ArtifactError: a file of an earlier stage is missing or damaged, or models were judged on different images.
     """
-    entries = sorted((read_entry(name) for name in params.models), key=lambda entry: -entry.report.test.accuracy.value)
+    read = (read_entry(name, params.has_litert(name)) for name in params.models)
+    entries = sorted(read, key=lambda entry: -entry.report.test.accuracy.value)
     check_same_images(entries)
     comparison = measure(entries)
     names, labels = [entry.name for entry in entries], entries[0].labels
@@ -108,8 +113,8 @@ def compare(params: Params, directory: Path = COMPARISON) -> Comparison:
     return comparison
 
 
-def read_entry(name: str) -> Entry:
-    """Bundle, report and test answers of one model.
+def read_entry(name: str, litert: bool = False) -> Entry:
+    """Bundle, report, test answers, and where it has them, LiteRT figures of one model.
 
     Raises:
         ArtifactError: one of its files is missing or damaged.
@@ -124,6 +129,7 @@ def read_entry(name: str) -> Entry:
         sha256=test["sha256"].tolist(),
         labels=test["label"].to_numpy(np.int64),
         probabilities=softmax(np.stack(test["logits"].to_list()) / report.temperature),
+        edge=read_record(edge_report(name), EdgeReport) if litert else None,
     )
 
 
@@ -162,10 +168,23 @@ def measure(entries: Sequence[Entry]) -> Comparison:
             ece=entry.report.test.ece,
             spoiled_accuracy=entry.report.robustness.mean.value if entry.report.robustness else None,
             by_corruption=entry.report.robustness.by_corruption() if entry.report.robustness else {},
+            **litert_figures(entry.edge),
         )
         for entry in entries
     }
     return Comparison(machine=machine(), images=len(entries[0].labels), models=models)
+
+
+def litert_figures(edge: EdgeReport | None) -> dict[str, float | None]:
+    """Fields of `ComparedModel`."""
+    if edge is None:
+        return {}
+    return {
+        "litert_bytes": edge.float32.bytes,
+        "litert_milliseconds": edge.float32.milliseconds,
+        "litert_int8_bytes": edge.int8.bytes if edge.int8 else None,
+        "litert_int8_milliseconds": edge.int8.milliseconds if edge.int8 else None,
+    }
 
 
 def times_in_turns(entries: Sequence[Entry], batch: int) -> dict[tuple[str, Precision], float]:
@@ -208,10 +227,10 @@ def write_pages(directory: Path, comparison: Comparison, found: Sequence[Pair], 
     content = {
         "title": "Comparison of the models",
         "comparison": comparison,
-        "titles": TITLES,
+        "titles": titles(comparison),
         "rows": rows(comparison),
         "best": {name: is_best(comparison, name) for name in comparison.models},
-        "columns": COLUMNS,
+        "columns": columns(comparison),
         "robustness": robustness_rows(comparison),
         "pairs": found,
     }

@@ -48,6 +48,13 @@ class ComparedModel(Record):
     """Mean over all corruptions; none where the model's report has none."""
     by_corruption: dict[str, float] = Field(default_factory=dict)
     """Accuracy on images that were spoiled in one way, mean over its strengths."""
+    litert_bytes: int | None = None
+    """Size of model.tflite; none where `edge.litert` does not name the model, as with all that follow."""
+    litert_milliseconds: float | None = None
+    """Per face, one thread, as its own stage measured it."""
+    litert_int8_bytes: int | None = None
+    """None also where model.int8.tflite was refused."""
+    litert_int8_milliseconds: float | None = None
 
 
 class Comparison(Record):
@@ -71,9 +78,14 @@ class Column:
     better: Literal["lower", "higher"]
 
     def best(self, comparison: Comparison) -> float:
-        """The best value of all models."""
-        values = [float(getattr(model, self.key)) for model in comparison.models.values()]
+        """The best value of all models that have one."""
+        values = [float(value) for model in comparison.models.values() if (value := self.value(model)) is not None]
         return min(values) if self.better == "lower" else max(values)
+
+    def value(self, model: ComparedModel) -> float | None:
+        """The figure itself."""
+        value: float | None = getattr(model, self.key)
+        return value
 
 
 def beside(model: ComparedModel, served: str, fp32: str) -> str:
@@ -111,7 +123,38 @@ COLUMNS = (
         "lower",
     ),
 )
+LITERT_COLUMNS = (
+    Column(
+        "LiteRT MB",
+        "litert_bytes",
+        lambda model: with_int8(model.litert_bytes, model.litert_int8_bytes, lambda size: f"{size / 1e6:,.2f}"),
+        "lower",
+    ),
+    Column(
+        "LiteRT ms",
+        "litert_milliseconds",
+        lambda model: with_int8(model.litert_milliseconds, model.litert_int8_milliseconds, lambda ms: f"{ms:.3g}"),
+        "lower",
+    ),
+)
 TITLES = ("model", "architecture", *(column.title for column in COLUMNS))
+
+
+def with_int8(float32: float | None, int8: float | None, text: Callable[[float], str]) -> str:
+    """A figure of a LiteRT file, and in brackets that of int8; empty where there is none."""
+    shown = [text(value) for value in (float32, int8) if value is not None]
+    return f"{shown[0]} (int8 {shown[1]})" if len(shown) > 1 else "".join(shown)
+
+
+def columns(comparison: Comparison) -> tuple[Column, ...]:
+    """`COLUMNS`, and those of LiteRT where a model has such files."""
+    made = any(model.litert_bytes is not None for model in comparison.models.values())
+    return COLUMNS + LITERT_COLUMNS if made else COLUMNS
+
+
+def titles(comparison: Comparison) -> tuple[str, ...]:
+    """Above the columns of `rows`."""
+    return (*TITLES, *(column.title for column in columns(comparison)[len(COLUMNS) :]))
 
 
 def read_comparison() -> Comparison:
@@ -124,9 +167,9 @@ def read_comparison() -> Comparison:
 
 
 def rows(comparison: Comparison) -> list[list[str]]:
-    """Cells as text, in the order of `TITLES`."""
+    """Cells as text, in the order of `titles`."""
     return [
-        [name, model.architecture, *(column.text(model) for column in COLUMNS)]
+        [name, model.architecture, *(column.text(model) for column in columns(comparison))]
         for name, model in comparison.models.items()
     ]
 
@@ -146,7 +189,7 @@ def robustness_rows(comparison: Comparison) -> list[list[str]]:
 def table(comparison: Comparison) -> Table:
     """The comparison for a terminal; the best of each column is bold."""
     result = Table(title=f"Comparison on {comparison.images:,} test images")
-    for place, title in enumerate(TITLES):
+    for place, title in enumerate(titles(comparison)):
         result.add_column(title, justify="right" if place > 1 else "left")
     for name, model, *cells in rows(comparison):
         best = is_best(comparison, name)
@@ -157,6 +200,6 @@ def table(comparison: Comparison) -> Table:
 
 
 def is_best(comparison: Comparison, name: str) -> list[bool]:
-    """For each of `COLUMNS`, whether no other model is better."""
+    """For each of `columns`, whether no other model is better."""
     model = comparison.models[name]
-    return [float(getattr(model, column.key)) == column.best(comparison) for column in COLUMNS]
+    return [column.value(model) == column.best(comparison) for column in columns(comparison)]

@@ -10,7 +10,7 @@ of `build`; `models.check_hyperparameters` compares against it, since reading it
     section.py     what sections have in common: frozen, strict, errors that name the key
     data.py        data, validation
     training.py    training, models
-    judging.py     inference, evaluation, export, gate
+    judging.py     inference, evaluation, export, edge, gate
     tuning.py      tuning
 """
 
@@ -33,7 +33,14 @@ from emotion_detection.params.data import (
     SyntheticParams,
     ValidationParams,
 )
-from emotion_detection.params.judging import EvaluationParams, ExportParams, GateParams, InferenceParams, Int8Params
+from emotion_detection.params.judging import (
+    EdgeParams,
+    EvaluationParams,
+    ExportParams,
+    GateParams,
+    InferenceParams,
+    Int8Params,
+)
 from emotion_detection.params.section import Section, Split, Unfrozen, merge, validated
 from emotion_detection.params.training import AugmentationParams, ModelParams, TrainingParams
 from emotion_detection.params.tuning import RangeParams, TuningParams
@@ -44,6 +51,7 @@ __all__ = [
     "CheckParams",
     "ClassParams",
     "DataParams",
+    "EdgeParams",
     "EvaluationParams",
     "Int8Params",
     "ModelParams",
@@ -85,6 +93,7 @@ class Params(Section):
     inference: InferenceParams = InferenceParams()
     evaluation: EvaluationParams = EvaluationParams()
     export: ExportParams = ExportParams()
+    edge: EdgeParams = EdgeParams()
     gate: GateParams = GateParams()
     tuning: TuningParams = TuningParams()
     registry: RegistryParams = RegistryParams()
@@ -113,11 +122,21 @@ class Params(Section):
         chosen = self.inference.flip_average
         if isinstance(chosen, bool):
             return chosen
-        if unknown := [other for other in chosen if other not in self.models]:
-            raise ParamsError(
-                f"inference.flip_average: no such model: {', '.join(unknown)}; params.yaml has {', '.join(self.models)}"
-            )
+        self._check_known("inference.flip_average", chosen)
         return name in chosen
+
+    def has_litert(self, name: str) -> bool:
+        """Whether one model becomes LiteRT files as well.
+
+        Raises:
+            ParamsError: `edge.litert` names a model that there is not.
+        """
+        self._check_known("edge.litert", self.edge.litert)
+        return name in self.edge.litert
+
+    def _check_known(self, key: str, names: tuple[str, ...]) -> None:
+        if unknown := [name for name in names if name not in self.models]:
+            raise ParamsError(f"{key}: no such model: {', '.join(unknown)}; params.yaml has {', '.join(self.models)}")
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
@@ -145,4 +164,5 @@ def parse_params(content: Mapping[str, Any], source: str = "") -> Params:
     for name in params.models:
         params.training_of(name)
         params.flip_average_of(name)
+        params.has_litert(name)
     return params

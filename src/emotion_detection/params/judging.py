@@ -1,4 +1,4 @@
-"""`inference`, `evaluation`, `export` and `gate`: what becomes of a trained model."""
+"""`inference`, `evaluation`, `export`, `edge` and `gate`: what becomes of a trained model."""
 
 from __future__ import annotations
 
@@ -60,6 +60,14 @@ class ExportParams(Section):
     parity_images: int = Field(200, ge=1)
     """Test images on which the two are compared."""
     int8: Int8Params = Int8Params()
+
+
+class EdgeParams(Section):
+    """What phones and boards get, beside the bundle."""
+
+    litert: tuple[str, ...] = ()
+    """Models that become LiteRT files as well, in float32 and int8: a stage `edge@NAME` for each, into edge/NAME/. It
+    takes `export.max_difference`, `parity_images`, and `int8.calibration_images` and `int8.tolerance`."""
 
 
 class GateParams(Section):
