@@ -28,7 +28,6 @@ def code_block(language: str) -> str:
 def test_the_example_architecture_is_trained_and_registered_and_nothing_else_runs(
     pipeline: Clone, tmp_path: Path
 ) -> None:
-    pipeline.repro()
     clone = Clone(tmp_path / "clone")
     shutil.copytree(pipeline.path, clone.path, symlinks=True)
     assert not (clone.path / f"src/emotion_detection/models/{NAME}.py").exists()

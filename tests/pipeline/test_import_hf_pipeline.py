@@ -1,8 +1,9 @@
-"""`emotion import-hf` in a clone: a checkpoint becomes a registered version, its weights as they were."""
+"""`emotion import-hf` beside models of our own: a checkpoint becomes a version, its weights as they were."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,19 @@ import onnxruntime as ort
 import pytest
 
 from tests.checkpoints import golden_tensors, write_checkpoint
-from tests.clone import Clone, clone_of_this_checkout
+from tests.clone import Clone
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("import_hf"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole_path"), pytest.mark.timeout(1200)]
 STAGES = ["train@theirs", "evaluate@theirs", "export@theirs", "register@theirs"]
 
 
 @pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone of 200 drawn faces into which a checkpoint was imported, and nothing else was trained."""
-    clone = clone_of_this_checkout(tmp_path_factory.mktemp("import_hf") / "clone")
-    clone.set_params(data={"synthetic": {"count": 200}}, evaluation={"bootstrap": 100})
+def imported(pipeline: Clone, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A copy of the pipeline's clone into which a checkpoint was imported, and nothing was trained, though parameters
+    had changed."""
+    clone = Clone(tmp_path_factory.mktemp("import_hf") / "clone")
+    shutil.copytree(pipeline.path, clone.path, symlinks=True)
+    clone.set_params(models={"lenet": {"dropout": 0.31}})
     write_checkpoint(clone.path / "downloads/theirs")
     clone.run("emotion", "import-hf", "downloads/theirs")
     return clone
@@ -62,12 +65,13 @@ def test_bundle_answers_as_keras_does_for_any_batch(imported: Clone) -> None:
         np.testing.assert_allclose(probabilities, expected, atol=1e-4)
 
 
-def test_challenger_is_registered_with_report_and_run(imported: Clone) -> None:
+def test_challenger_is_registered_with_report_and_run(imported: Clone, pipeline: Clone) -> None:
     results = {row["model"]: row for row in json.loads(imported.run("emotion", "results", "--json").stdout)}
-    assert results["theirs"]["version"] == "1"
+    assert results["theirs"]["version"] == "3"
     assert results["theirs"]["aliases"] == []
     assert results["theirs"]["val_accuracy"] == bundle(imported)["metrics"]["val_accuracy"]
-    assert results["lenet"]["version"] is None
+    runs = [(clone.path / "models/lenet/run.json").read_bytes() for clone in (pipeline, imported)]
+    assert runs[0] == runs[1]
     assert (imported.path / "reports/theirs/figures/training.png").is_file()
     history = json.loads((imported.path / "models/theirs/history.json").read_text())
     assert history["metrics"]["val_accuracy"] == pytest.approx([results["theirs"]["val_accuracy"]])
@@ -77,6 +81,6 @@ def test_importing_again_changes_nothing(imported: Clone) -> None:
     before = (imported.path / "params.yaml").read_bytes()
     again = imported.run("emotion", "import-hf", "downloads/theirs").stdout
     assert "params.yaml has models.theirs already" in again
-    assert "version 1 (theirs) is registered" in again
+    assert "version 3 (theirs) is registered" in again
     assert [stage for stage in STAGES if f"Running stage '{stage}'" in again] == []
     assert (imported.path / "params.yaml").read_bytes() == before

@@ -22,12 +22,12 @@ FACES = 200
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole_path"), pytest.mark.timeout(1200)]
 
 
-@pytest.fixture(params=["lenet", "vit"])
+@pytest.fixture(scope="module", params=["lenet", "vit"])
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(params=["fp32"])
+@pytest.fixture(scope="module", params=["fp32"])
 def server(pipeline: Clone, model: str, request: pytest.FixtureRequest) -> Iterator[str]:
     port = free_port()
     settings = {"EMOTION_BUNDLE": f"bundles/{model}", "EMOTION_PRECISION": request.param, "EMOTION_PORT": str(port)}
@@ -41,19 +41,15 @@ def server(pipeline: Clone, model: str, request: pytest.FixtureRequest) -> Itera
         process.wait(timeout=30)
 
 
-def keras_probabilities(clone: Clone, model: str, images: np.ndarray, folder: Path) -> np.ndarray:
-    """Logits of the trained model, then temperature and softmax in NumPy, in an interpreter of its own."""
-    np.save(folder / "faces.npy", images)
-    code = f"""
-import json, keras, numpy as np
-import emotion_detection.models.{model}
-logits = keras.models.load_model("models/{model}/model.keras").predict(np.load("{folder}/faces.npy"), verbose=0)
-scaled = logits.astype(float) / json.load(open("reports/{model}/metrics.json"))["temperature"]
-scaled = np.exp(scaled - scaled.max(1, keepdims=True))
-np.save("{folder}/probabilities.npy", scaled / scaled.sum(1, keepdims=True))
-"""
-    clone.run(sys.executable, "-c", code)
-    return np.load(folder / "probabilities.npy")
+def keras_probabilities(clone: Clone, model: str, images: np.ndarray) -> np.ndarray:
+    """Logits of the trained model, then temperature and softmax in NumPy."""
+    from emotion_detection.models import load_model
+
+    logits = load_model(model, clone.path / "models" / model / "model.keras").predict(images, verbose=0)
+    report = json.loads((clone.path / "reports" / model / "metrics.json").read_text())
+    scaled = logits.astype(float) / report["temperature"]
+    scaled = np.exp(scaled - scaled.max(1, keepdims=True))
+    return np.asarray(scaled / scaled.sum(1, keepdims=True))
 
 
 def http_probabilities(url: str, faces: list[bytes], labels: tuple[str, ...], at_once: int = 4) -> np.ndarray:
@@ -66,7 +62,7 @@ def http_probabilities(url: str, faces: list[bytes], labels: tuple[str, ...], at
         return np.array(list(pool.map(lambda data: ask(client, data), faces)))
 
 
-def test_keras_onnx_and_http_agree(pipeline: Clone, model: str, server: str, tmp_path: Path) -> None:
+def test_keras_onnx_and_http_agree(pipeline: Clone, model: str, server: str) -> None:
     import onnxruntime as ort
 
     info = read_bundle(pipeline.path / "bundles" / model).info
@@ -74,7 +70,7 @@ def test_keras_onnx_and_http_agree(pipeline: Clone, model: str, server: str, tmp
     images = np.stack([prepare(face, info.image_size, info.channels) for face in faces])
     session = ort.InferenceSession(pipeline.path / "bundles" / model / "model.onnx")
     answers = {
-        "keras": keras_probabilities(pipeline, model, images, tmp_path),
+        "keras": keras_probabilities(pipeline, model, images),
         "onnx": session.run(None, {"image": images})[0],
         "http": http_probabilities(server, faces, info.labels),
     }
@@ -101,24 +97,17 @@ def test_int8_and_http_agree(pipeline: Clone, model: str, server: str) -> None:
     assert np.abs(found - fp32).max() > 1e-5
 
 
-def test_the_shards_hold_what_the_server_would_see(pipeline: Clone, tmp_path: Path) -> None:
+def test_the_shards_hold_what_the_server_would_see(pipeline: Clone) -> None:
     """The stored crop of an image is the crop that serving makes of its bytes."""
-    code = """
-import sys
-from pathlib import Path
-from emotion_detection.data.shards import load_arrays
-arrays = load_arrays(Path("data/shards"), "test")
-import numpy as np
-np.savez(sys.argv[1], images=arrays.images, sha256=np.array(arrays.sha256))
-"""
-    pipeline.run(sys.executable, "-c", code, str(tmp_path / "arrays.npz"))
-    arrays = np.load(tmp_path / "arrays.npz")
+    from emotion_detection.data.shards import load_arrays
+
+    arrays = load_arrays(pipeline.path / "data/shards", "test")
     info = json.loads((pipeline.path / "data/shards/dataset.json").read_text())
     table = pq.read_table(pipeline.path / "data/dataset.parquet", columns=["image", "sha256"])
     by_hash = dict(zip(table["sha256"].to_pylist(), table["image"].to_pylist(), strict=True))
-    assert len(arrays["sha256"]) > 0
-    for image, sha256 in zip(arrays["images"], arrays["sha256"], strict=True):
-        assert (image == prepare(by_hash[str(sha256)], info["image_size"], info["channels"])).all()
+    assert len(arrays.sha256) > 0
+    for image, sha256 in zip(arrays.images, arrays.sha256, strict=True):
+        assert (image == prepare(by_hash[sha256], info["image_size"], info["channels"])).all()
 
 
 def test_answers_name_the_bundle_they_come_from(pipeline: Clone, model: str, server: str) -> None:
