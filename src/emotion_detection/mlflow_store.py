@@ -13,8 +13,10 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -25,6 +27,9 @@ _DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    # Files go through MLflow's server. It would hand out signed addresses of its storage, which it alone may reach.
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
 }
 for _name, _value in _DEFAULTS.items():  # before MLflow is imported: it reads some of them only then
     os.environ.setdefault(_name, _value)
@@ -32,6 +37,7 @@ for _name, _value in _DEFAULTS.items():  # before MLflow is imported: it reads s
 import requests  # noqa: E402
 from mlflow import MlflowClient  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.utils.credentials import get_default_host_creds  # noqa: E402
 
 from emotion_detection.errors import RegistryError  # noqa: E402
 
@@ -41,6 +47,10 @@ Result = TypeVar("Result")
 _DATABASE = r"(sqlite|postgresql|mysql|mssql)(\+\w+)?://"
 _SQLITE = "sqlite:///"
 _REMOTE = ("http://", "https://")
+_STATUS = re.compile(r"error code (\d{3}) |too many (\d{3}) error|(\d{3}) (?:Client|Server) Error")
+"""How MLflow and requests tell of an HTTP status."""
+_ARTIFACTS = "mlflow-artifacts"
+"""In the path of MLflow's server below which the files are."""
 
 for _logger, _level in {
     "alembic": logging.WARNING,
@@ -104,12 +114,11 @@ def explained(uri: str) -> Iterator[None]:
     """Turn whatever MLflow raises in the block into a RegistryError that says what to do."""
     try:
         yield
-    except (MlflowException, OSError) as error:
-        raise RegistryError(f"MLflow at {shown(uri)}: {_reason(error)}; {_advice(uri)}") from error
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("sqlalchemy", "alembic"):
+        of_database = type(error).__module__.partition(".")[0] in ("sqlalchemy", "alembic")
+        if not (of_database or isinstance(error, MlflowException | OSError)):
             raise
-        raise RegistryError(f"MLflow at {shown(uri)}: {_reason(error)}; {_advice(uri)}") from error
+        raise RegistryError(f"MLflow at {shown(uri)}: {_complaint(error, uri)}") from error
 
 
 def if_any(call: Callable[[], Result]) -> Result | None:
@@ -126,6 +135,33 @@ def if_any(call: Callable[[], Result]) -> Result | None:
 def shown(uri: str) -> str:
     """The URI without a password."""
     return re.sub(r"(?<=://)([^/@]*):[^/@]*@", r"\1:***@", uri)
+
+
+def _complaint(error: Exception, uri: str) -> str:
+    """What is wrong, and what to do."""
+    text, status, user = str(error), _status(error), _user(uri)
+    if status == HTTPStatus.UNAUTHORIZED:
+        refused = f"refuses user {user!r}, or the password" if user else "wants a name and a password"
+        return f"{refused}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user there"
+    if status == HTTPStatus.FORBIDDEN and "Permission denied" in text:
+        return f"user {user!r} may not do this; whoever administers it can permit it: see docs/team.md"
+    if status == HTTPStatus.FORBIDDEN and "Invalid Host" in text:
+        return f"it is not to be asked by this name; start it with --allowed-hosts {urlsplit(uri).netloc}"
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        files = " at its files, such as with keys that its storage refuses" if _ARTIFACTS in text else ""
+        return f"it fails{files} ({status}); its log says more"
+    return f"{_reason(error)}; {_advice(uri)}"
+
+
+def _status(error: Exception) -> int:
+    """Of the answer of MLflow's server; 0 where there was none."""
+    found = _STATUS.search(str(error))
+    return int(next(filter(None, found.groups()))) if found else 0
+
+
+def _user(uri: str) -> str | None:
+    """Who we say that we are, if anyone."""
+    return get_default_host_creds(uri).username or urlsplit(uri).username
 
 
 def _reason(error: Exception) -> str:
