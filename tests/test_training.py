@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,10 @@ def trained(params: Params, shards: Path, checkpoint: Path) -> tuple[keras.Model
 
 
 @pytest.fixture(scope="module")
-def outputs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def outputs(shards: Path, empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole training, and the same killed after two of four epochs; then one of other parameters; then it goes on."""
     root = tmp_path_factory.mktemp("outputs")
+    shutil.copy(empty_database, root / "mlflow.db")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
         patch.chdir(root)

@@ -27,9 +27,8 @@ models: {{toy: {{architecture: lenet, filters: [4], dense: [8], dropout: 0.2}}}}
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+def root(sqlite_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    assert str(tmp_path) in sqlite_uri
     monkeypatch.setattr(sys, "argv", ["train", "toy"])
     Path("params.yaml").write_text(PARAMS)
     toy_shards(SHARDS)
