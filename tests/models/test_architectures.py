@@ -94,11 +94,11 @@ def test_learns_something_simple(architecture: str) -> None:
     model = build_model(architecture, InputSpec(48, 1, 2), SMALL[architecture])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.005), loss, jit_compile=False)
-    before = model.evaluate(pixels, labels, verbose=0)
+    before = float(loss(labels, model(pixels)))
     after = model.fit(pixels, labels, batch_size=8, epochs=10, verbose=0).history["loss"][-1]
     assert after < 0.35 < before  # guessing gives log 2 = 0.69
     if architecture == "mobilenet_v2":  # with Keras's own momentum, batch norm's averages would be those of the start
-        assert model.evaluate(pixels, labels, verbose=0) < 0.5
+        assert float(loss(labels, model(pixels))) < 0.5
 
 
 def test_typo_in_a_hyperparameter_names_the_key_and_what_is_allowed() -> None:
@@ -192,7 +192,8 @@ for architecture, hyperparameters in {small}.items():
 
 
 def test_trains_on_another_backend() -> None:
+    """And lenet: pipeline/test_other_backend.py."""
     environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(ROOT / "src")}
-    some = {name: SMALL[name] for name in ("lenet", "emotion_cnn", "vit")}  # XLA compiles the others for minutes
+    some = {name: SMALL[name] for name in ("emotion_cnn", "vit")}  # XLA compiles the others for minutes
     script = JAX_TRAINS.replace("{small}", repr(some))
     subprocess.run([sys.executable, "-c", script], check=True, env=environment)
