@@ -1,9 +1,6 @@
 """A mistake in a rule is noticed: each token of each expression is changed, and the stories must fail.
 
 MUTANTS=all pytest tests/monitoring/test_rule_mutants.py      # every one, for ten minutes; else one of 80
-
-What the stories do not notice yet, all in slo.yml: the least number of failures (5), labels of the joins and some
-factors in the two alerts on burn rates, and whether one request in a window is enough for a ratio.
 """
 
 from __future__ import annotations
