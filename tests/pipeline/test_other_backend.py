@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,10 +55,11 @@ export.main()
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace whose model JAX has trained, once as it should be and once interrupted; then judged and exported."""
     directory = tmp_path_factory.mktemp("jax")
     workspace(tmp_path_factory, directory)
+    shutil.copy(empty_database, directory / "mlflow.db")
     (directory / "params.yaml").write_text(PARAMS + TRAINING)
     environment = os.environ | {
         "KERAS_BACKEND": "jax",
