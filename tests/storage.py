@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -65,14 +65,14 @@ class Bucket:
     key: str = "a-key"
     secret: str = "its-secret"
 
-    def environment(self, **changes: str) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """What clients of AWS, DVC and MLflow among them, look at."""
         return {
             "AWS_ACCESS_KEY_ID": self.key,
             "AWS_SECRET_ACCESS_KEY": self.secret,
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ENDPOINT_URL": self.endpoint,
-        } | changes
+        }
 
 
 @contextmanager
@@ -81,8 +81,8 @@ def s3_server(directory: Path, name: str = "artifacts") -> Iterator[Bucket]:
     (directory / name).mkdir(parents=True)
     port = free_port()
     bucket = Bucket(name, f"http://127.0.0.1:{port}")
-    command = [Path(sys.executable).with_name("rclone"), "serve", "s3", "--addr", f"127.0.0.1:{port}"]
-    command += ["--config", os.devnull, "--auth-key", f"{bucket.key},{bucket.secret}", directory]
+    command = [str(Path(sys.executable).with_name("rclone")), "serve", "s3", "--addr", f"127.0.0.1:{port}"]
+    command += ["--config", os.devnull, "--auth-key", f"{bucket.key},{bucket.secret}", str(directory)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for_port(port)
@@ -95,8 +95,16 @@ def s3_server(directory: Path, name: str = "artifacts") -> Iterator[Bucket]:
 def wait_for_port(port: int, seconds: float = 60) -> None:
     """Until something listens there."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
+    while not listens(port):
+        if time.monotonic() > end:
+            pytest.fail(f"nothing listens on port {port} after {seconds} s")
         time.sleep(0.05)
-    pytest.fail(f"nothing listens on port {port} after {seconds} s")
+
+
+def listens(port: int) -> bool:
+    """Whether anything takes connections there."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1):
+            return True
+    except OSError:
+        return False

@@ -51,6 +51,8 @@ _STATUS = re.compile(r"error code (\d{3}) |too many (\d{3}) error|(\d{3}) (?:Cli
 """How MLflow and requests tell of an HTTP status."""
 _ARTIFACTS = "mlflow-artifacts"
 """In the path of MLflow's server below which the files are."""
+_OF_LOGIN = re.compile("You are not authenticated|(text: |body: ')Permission denied")
+"""What MLflow's login says; with the same statuses it also hands on what its storage says to its own keys."""
 
 for _logger, _level in {
     "alembic": logging.WARNING,
@@ -140,16 +142,18 @@ def shown(uri: str) -> str:
 def _complaint(error: Exception, uri: str) -> str:
     """What is wrong, and what to do."""
     text, status, user = str(error), _status(error), _user(uri)
-    if status == HTTPStatus.UNAUTHORIZED:
-        refused = f"refuses user {user!r}, or the password" if user else "wants a name and a password"
-        return f"{refused}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user there"
-    if status == HTTPStatus.FORBIDDEN and "Permission denied" in text:
-        return f"user {user!r} may not do this; whoever administers it can permit it: see docs/team.md"
     if status == HTTPStatus.FORBIDDEN and "Invalid Host" in text:
         return f"it is not to be asked by this name; start it with --allowed-hosts {urlsplit(uri).netloc}"
+    failed = status not in {0, HTTPStatus.NOT_FOUND} or "Connection aborted" in text  # as it ends some of its failures
+    if failed and _ARTIFACTS in text and not _OF_LOGIN.search(text):
+        return "it fails at its files, such as with keys that its storage refuses; its log says more"
+    if status == HTTPStatus.UNAUTHORIZED:
+        what = f"refuses user {user!r}, or the password" if user else "wants a name and a password"
+        return f"{what}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of a user there"
+    if status == HTTPStatus.FORBIDDEN:
+        return f"user {user!r} may not do this; whoever administers it can permit it: see docs/team.md"
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        files = " at its files, such as with keys that its storage refuses" if _ARTIFACTS in text else ""
-        return f"it fails{files} ({status}); its log says more"
+        return f"it fails ({status}); its log says more"
     return f"{_reason(error)}; {_advice(uri)}"
 
 
@@ -161,7 +165,8 @@ def _status(error: Exception) -> int:
 
 def _user(uri: str) -> str | None:
     """Who we say that we are, if anyone."""
-    return get_default_host_creds(uri).username or urlsplit(uri).username
+    known: str | None = get_default_host_creds(uri).username  # type: ignore[no-untyped-call]
+    return known or urlsplit(uri).username
 
 
 def _reason(error: Exception) -> str:

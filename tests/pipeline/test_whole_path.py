@@ -95,12 +95,12 @@ def test_two_runs_at_once_do_not_mix(changed: Clone) -> None:
 def test_another_clone_pulls_and_registers_without_training(pipeline: Clone, tmp_path: Path) -> None:
     with s3_server(tmp_path / "s3") as bucket:
         pipeline.run("dvc", "remote", "add", "-f", "--local", "-d", "shared", f"s3://{bucket.name}/dvc")
-        pipeline.run("dvc", "push", **bucket.environment())
+        pipeline.run("dvc", "push", check=True, **bucket.environment())
 
         pipeline.run("git", "clone", "-q", str(pipeline.path), str(tmp_path / "other"))
         other = Clone(tmp_path / "other")
         other.run("dvc", "remote", "add", "--local", "-d", "shared", f"s3://{bucket.name}/dvc")
-        other.run("dvc", "pull", **bucket.environment())
+        other.run("dvc", "pull", check=True, **bucket.environment())
     assert other.repro() == [f"register@{model}" for model in MODELS]
     for model in MODELS:
         ours, theirs = (json.loads((c.path / f"registrations/{model}.json").read_text()) for c in (pipeline, other))
