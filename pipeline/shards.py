@@ -6,6 +6,7 @@ python -m pipeline.shards   # prints the images per class and split
 from rich.console import Console
 
 from emotion_detection.data.sharding import counts_table, write_shards
+from emotion_detection.engine import chosen
 from emotion_detection.errors import reported
 from emotion_detection.params import load_params
 from emotion_detection.pushing import measured
@@ -13,7 +14,7 @@ from emotion_detection.pushing import measured
 
 def main() -> None:
     params = load_params()
-    info = write_shards(params.data, params.seed)
+    info = chosen(write_shards)(params.data, params.seed)
     Console().print(counts_table(info))
 
 

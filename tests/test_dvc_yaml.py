@@ -14,7 +14,18 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src"
-REPORTING = ("artifacts", "backend", "display", "errors", "lineage", "params", "pushing", "tracking", "weights")
+REPORTING = (
+    "artifacts",
+    "backend",
+    "display",
+    "engine",
+    "errors",
+    "lineage",
+    "params",
+    "pushing",
+    "tracking",
+    "weights",
+)
 PLUMBING = {f"emotion_detection.{name}" for name in REPORTING} | {"emotion_detection.data.fingerprint"}
 ARCHITECTURE = "emotion_detection.models.${item.architecture}"
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]

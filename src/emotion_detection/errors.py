@@ -19,6 +19,7 @@
       TuningError         the database of a study cannot be used, or none of its trials came to an end
       FaceModelError      the file of the face detector is missing, altered or cannot be fetched
       DetectionError      a server or a camera does not answer, or the command asks for what does not go together
+      EngineError         Ray is not installed, cannot be reached, or its workers died too often
       FeedbackError       what people said of answers cannot be read or written, or its faces not be decrypted
 
 A user's mistake ends as one of these, never as a stack trace: the entry points run inside `reported()`.
@@ -105,6 +106,10 @@ class FaceModelError(EmotionError):
 
 class DetectionError(EmotionError):
     """A server or a camera does not answer, or the command asks for what does not go together."""
+
+
+class EngineError(EmotionError):
+    """Ray is not installed, cannot be reached, or its workers died too often."""
 
 
 class FeedbackError(EmotionError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -37,9 +38,10 @@ def tune(  # noqa: PLR0913, PLR0917  each is an option
     What is tried stands under `tuning` in params.yaml. Killed and started again, or started several times at once,
     the same command goes on with the same study.
     """
+    from emotion_detection.engine import chosen
     from emotion_detection.params import load_params
     from emotion_detection.tuning.report import REPORT, conclude
-    from emotion_detection.tuning.search import Search
+    from emotion_detection.tuning.search import Search, run_trials
     from emotion_detection.tuning.storage import shown
     from emotion_detection.tuning.task import prepare
 
@@ -49,7 +51,8 @@ def tune(  # noqa: PLR0913, PLR0917  each is an option
     search = Search(prepare(model, load_params(), epochs), trials, storage, say)
     say(f"study {search.task.study} in {shown(search.url)}: {search.finished} of {search.wanted} trials are finished")
     try:
-        search.run()
+        with redirect_stdout(sys.stderr if as_json else sys.stdout):  # Ray tells there when a worker dies
+            chosen(run_trials)(search)
     except KeyboardInterrupt:
         again = shlex.join(["emotion", *sys.argv[1:]])
         print(f"\ninterrupted; nothing is lost, the same command goes on: {again}", file=sys.stderr)
