@@ -11,6 +11,7 @@ import argparse
 import sys
 
 from emotion_detection.artifacts import SHARDS, model_dir
+from emotion_detection.engine import chosen
 from emotion_detection.errors import reported
 from emotion_detection.params import load_params
 from emotion_detection.pushing import measured
@@ -22,7 +23,7 @@ def main() -> None:
     parser.add_argument("name", metavar="NAME", help="entry in `models` of params.yaml")
     name = parser.parse_args().name
     params = load_params()
-    history = train(name, params, SHARDS, model_dir(name))
+    history = chosen(train)(name, params, SHARDS, model_dir(name))
     best = {key: values[history.best_epoch] for key, values in history.metrics.items()}
     epoch = f"epoch {history.best_epoch + 1}" if "loss" in history.metrics else "not trained"
     print(f"{model_dir(name)}: {epoch}, val_accuracy {best['val_accuracy']:.1%}")

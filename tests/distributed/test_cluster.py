@@ -12,6 +12,7 @@ from emotion_detection.data.sharding import write_shards
 from emotion_detection.distributed import cluster
 from emotion_detection.engine import chosen
 from emotion_detection.errors import ArtifactError, EngineError
+from emotion_detection.training import train
 from emotion_detection.tuning.search import run_trials
 from tests.clone import free_port
 
@@ -19,13 +20,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_engine_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    works = (write_shards, run_trials)
+    works = (write_shards, train, run_trials)
     for engine in ("", "local"):
         monkeypatch.setenv("EMOTION_ENGINE", engine)
         assert [chosen(work) for work in works] == list(works)
     monkeypatch.setenv("EMOTION_ENGINE", "ray")
     modules = [chosen(work).__module__.removeprefix("emotion_detection.distributed.") for work in works]
-    assert modules == ["sharding", "search"]
+    assert modules == ["sharding", "training", "search"]
     monkeypatch.setenv("EMOTION_ENGINE", "spark")
     with pytest.raises(EngineError, match="EMOTION_ENGINE: found 'spark', expected local or ray"):
         chosen(write_shards)
