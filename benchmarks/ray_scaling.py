@@ -35,6 +35,7 @@ from emotion_detection.data.measurements import measure as look
 from emotion_detection.data.quality import write_decisions
 from emotion_detection.data.sharding import places, write_shards
 from emotion_detection.data.sources import open_source
+from emotion_detection.data.suspicion import mark
 from emotion_detection.engine import chosen
 from emotion_detection.params import Params, parse_params
 from emotion_detection.training import train
@@ -161,7 +162,7 @@ def main() -> None:
         os.chdir(folder)
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
         ingest(open_source(params.data, params.seed), DATASET, params.data.split, params.seed)
-        looks = look(DATASET, params.data.max_pixels)
+        looks = mark(look(DATASET, params.data.max_pixels), "")
         write_decisions(DECISIONS, looks, judge(looks, params.validation, params.data.classes))
         found, info = measure(params, arguments.trials)
         images = sum(sum(counts.values()) for counts in info.counts.values())
