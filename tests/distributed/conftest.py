@@ -23,7 +23,7 @@ SETTINGS = {
 os.environ |= {name: os.environ.get(name, value) for name, value in SETTINGS.items()}  # Ray reads them when imported
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ray_cluster() -> Iterator[str]:
     """The cluster's address; this process is connected to it."""
     with pytest.MonkeyPatch.context() as patch:
