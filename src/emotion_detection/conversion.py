@@ -7,6 +7,7 @@ session = open_graph(path)
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ import onnxruntime as ort
 from emotion_detection.backend import tf
 from emotion_detection.canonical import canonical
 from emotion_detection.errors import ExportError
+
+# By default tf2onnx copies the whole graph, weights and all, before each of its passes, to go on should one fail: nearly
+# half of a large model's time. Without it such a failure is an ExportError; TRUE in the environment copies again.
+os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "FALSE")
 
 
 def to_onnx(serve: Callable[..., dict[str, Any]], signature: Sequence[tf.TensorSpec], opset: int) -> onnx.ModelProto:

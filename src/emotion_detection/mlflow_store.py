@@ -36,6 +36,7 @@ for _name, _value in _DEFAULTS.items():  # before MLflow is imported: it reads s
 
 import requests  # noqa: E402
 from mlflow import MlflowClient  # noqa: E402
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.utils.credentials import get_default_host_creds  # noqa: E402
 
@@ -88,7 +89,8 @@ def connect(uri: str | None = None) -> MlflowClient:
     uri = uri or tracking_uri()
     with explained(uri):
         if uri.startswith(_REMOTE):  # any answer will do: 401 and 403 are explained by the call that meets them
-            requests.get(f"{uri.rstrip('/')}/health", timeout=CONNECT_SECONDS)
+            patience = (CONNECT_SECONDS, MLFLOW_HTTP_REQUEST_TIMEOUT.get())  # a busy one is there, but slow
+            requests.get(f"{uri.rstrip('/')}/health", timeout=patience)
         elif re.match(_DATABASE, uri):
             _probe_database(uri)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
