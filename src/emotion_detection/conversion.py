@@ -19,8 +19,8 @@ from emotion_detection.backend import tf
 from emotion_detection.canonical import canonical
 from emotion_detection.errors import ExportError
 
-# By default tf2onnx copies the whole graph, weights and all, before each of its passes, to go on should one fail: nearly
-# half of a large model's time. Without it such a failure is an ExportError; TRUE in the environment copies again.
+# By default tf2onnx copies the whole graph, weights and all, before each of its passes, to go on should one fail: that
+# is nearly half of a large model's time. Without it a pass that fails is an ExportError; TRUE here copies again.
 os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "FALSE")
 
 
