@@ -89,8 +89,8 @@ def connect(uri: str | None = None) -> MlflowClient:
     uri = uri or tracking_uri()
     with explained(uri):
         if uri.startswith(_REMOTE):  # any answer will do: 401 and 403 are explained by the call that meets them
-            patience = (CONNECT_SECONDS, MLFLOW_HTTP_REQUEST_TIMEOUT.get())  # a busy one is there, but slow
-            requests.get(f"{uri.rstrip('/')}/health", timeout=patience)
+            patience: float = MLFLOW_HTTP_REQUEST_TIMEOUT.get()  # type: ignore[no-untyped-call]
+            requests.get(f"{uri.rstrip('/')}/health", timeout=(CONNECT_SECONDS, patience))
         elif re.match(_DATABASE, uri):
             _probe_database(uri)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
