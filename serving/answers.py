@@ -100,7 +100,7 @@ class Answers:
         confidence = max(row)
         best = row.index(confidence)
         confidence = min(confidence, 1.0)  # float32 may round a certain answer to just above
-        self._counters.count(best, confidence, row)
+        self._counters.count(best, row)
         return best, self._emotion % (self._labels[best], confidence, *row)
 
 

@@ -31,7 +31,7 @@ from emotion_detection.errors import EmotionError
 from emotion_detection.preprocess import Pixels
 from serving.engine import Probabilities
 from serving.errors import Overloaded
-from serving.metrics import Metrics
+from serving.metrics import Metrics, several_processes
 from serving.model import ServedModel
 
 Outcome = Probabilities | Exception
@@ -73,6 +73,9 @@ class BatchQueue:
         self._waiting: SimpleQueue[Job | None] = SimpleQueue()
         self.tap: Callable[[Sequence[Job]], None] | None = None
         """Is given what has been judged, in a worker, once it is on its way to who waits for it."""
+        self._counts = several_processes()  # a gauge that is read there cannot call anybody here
+        if not self._counts:
+            metrics.queue_length.set_function(self._waiting.qsize)
         metrics.queue_capacity.set(size)
         metrics.worker_threads.set(workers)
         self._busy: set[int] = set()
@@ -124,10 +127,14 @@ class BatchQueue:
         self.check_room(len(prepares))
         loop, now = asyncio.get_running_loop(), time.perf_counter()
         jobs = [Job(model, prepare, loop.create_future(), now) for prepare in prepares]
-        self._metrics.queue_length.inc(len(jobs))
+        self._moved(len(jobs))
         for job in jobs:
             self._waiting.put(job)
         return jobs
+
+    def _moved(self, by: int) -> None:
+        if self._counts:
+            self._metrics.queue_length.inc(by)
 
     def _work(self, number: int) -> None:
         while self._work_once(number):
@@ -158,7 +165,7 @@ class BatchQueue:
         jobs = [job for job in taken if job is not None]
         if jobs and len(jobs) < len(taken):
             self._waiting.put(None)  # the end, for the next round
-        self._metrics.queue_length.dec(len(jobs))
+        self._moved(-len(jobs))
         return jobs
 
     def _run(self, batch: list[Job]) -> None:

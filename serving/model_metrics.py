@@ -7,17 +7,19 @@ rules in monitoring/prometheus/rules compare it with what the server counts in h
 from __future__ import annotations
 
 import logging
+from collections import Counter as Tally
 from functools import partial
 from itertools import pairwise
-from math import inf, log2
+from math import inf
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.utils import floatToGoString
 
 from emotion_detection.bundle import BundleInfo
-from emotion_detection.reference import EDGES, Reference
+from emotion_detection.reference import EDGES, Reference, entropy_bits
 from serving.feedback_metrics import FeedbackMetrics
-from serving.histograms import Histogram
+from serving.histograms import Histogram, Waiting
 from serving.model import ServedModel
 from serving.process_metrics import several_processes
 
@@ -27,23 +29,38 @@ LEAST_SHARE = 1e-6
 """Of a class, as in `stats.population_stability_index`: what is never expected would be infinitely far off."""
 
 
+class Prediction(NamedTuple):
+    """What a model said of a face."""
+
+    counters: PredictionCounters
+    best: int
+    """Index of the predicted emotion."""
+    probabilities: list[float]
+
+
 class PredictionCounters:
     """What a prediction of one model counts in; its series are found once, and stand at zero from then on."""
 
     def __init__(self, metrics: ModelMetrics, model: ServedModel) -> None:
+        self._waiting = metrics.waiting
         self._emotions = [metrics.predictions.labels(emotion, model.version) for emotion in model.labels]
         self._confidence = metrics.confidence.labels(model.version)
         self._entropy = metrics.entropy.labels(model.version)
 
-    def count(self, best: int, confidence: float, row: list[float]) -> None:
+    def count(self, best: int, row: list[float]) -> None:
         """Args:
         best: index of the predicted emotion.
-        confidence: its probability.
-        row: all probabilities.
+        row: probabilities of all.
         """
-        self._emotions[best].inc()
-        self._confidence.observe(confidence)
-        self._entropy.observe(max(0.0, -sum([share * log2(share) for share in row if share > 0])))
+        self._waiting.add(Prediction(self, best, row))
+
+    def count_all(self, predictions: list[Prediction]) -> None:
+        """Count what waited."""
+        for best, count in Tally(prediction.best for prediction in predictions).items():
+            self._emotions[best].inc(count)
+        rows = [prediction.probabilities for prediction in predictions]
+        self._confidence.observe_all([min(max(row), 1.0) for row in rows])  # rounding may put one just above
+        self._entropy.observe_all(entropy_bits(rows).tolist())
 
 
 class ModelMetrics:
@@ -52,6 +69,7 @@ class ModelMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         gauge = partial(Gauge, registry=registry)
         histogram = partial(Histogram, labelnames=["model_version"], registry=registry)
+        self.waiting = Waiting(self._count_all, registry)
         recent = partial(gauge, multiprocess_mode="livemostrecent")
         self.predictions = Counter(
             "emotion_predictions", "Predictions", ["emotion", "model_version"], registry=registry
@@ -104,6 +122,13 @@ class ModelMetrics:
         """Where the predictions of a model are counted; from then on people can judge them."""
         self.feedback.add(model)
         return PredictionCounters(self, model)
+
+    def _count_all(self, predictions: list[Prediction]) -> None:
+        by_model: dict[PredictionCounters, list[Prediction]] = {}
+        for prediction in predictions:
+            by_model.setdefault(prediction.counters, []).append(prediction)
+        for counters, found in by_model.items():
+            counters.count_all(found)
 
     def _show_reference(self, info: BundleInfo, version: str) -> None:
         reference = info.reference

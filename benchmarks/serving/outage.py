@@ -118,6 +118,8 @@ class Plan:
     poll_seconds: float
     clients: int
     """Connections that post at the same time."""
+    pause: float = 0.0
+    """Seconds that each waits after an answer."""
 
 
 def run(bundles: Sequence[Path], image: bytes, directory: Path, plan: Plan) -> Report:
@@ -137,7 +139,7 @@ def run(bundles: Sequence[Path], image: bytes, directory: Path, plan: Plan) -> R
             mlflow.kill()
             with running("-m", "serving", *options, variables=variables) as server:
                 report = Report(server.ready_seconds, plan.poll_seconds)
-                clients = Clients(server.url, image, expected_answers(bundles, image), plan.clients)
+                clients = Clients(server.url, image, expected_answers(bundles, image), plan.clients, plan.pause)
                 with clients:
                     _before_the_start(report, mlflow, server, clients, plan.seconds[0])
                     tap.cut_at(mlflow.kill)

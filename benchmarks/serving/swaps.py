@@ -59,11 +59,15 @@ class Outcome:
 class Clients:
     """Threads that post an image over connections that are kept, and check every answer."""
 
-    def __init__(self, url: str, image: bytes, expected: Mapping[str, NDArray[np.float64]], count: int) -> None:
+    def __init__(
+        self, url: str, image: bytes, expected: Mapping[str, NDArray[np.float64]], count: int, pause: float = 0.0
+    ) -> None:
         """Args:
         expected: right answer of each version.
+        pause: seconds that each waits after an answer.
         """
         self._address, self._image, self._expected = url.removeprefix("http://"), image, expected
+        self._pause = pause
         self.outcome, self.latest = Outcome(), ""
         self._lock, self._end = threading.Lock(), threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(count)]
@@ -80,7 +84,7 @@ class Clients:
 
     def _run(self) -> None:
         connection = http.client.HTTPConnection(self._address, timeout=PATIENCE)
-        while not self._end.is_set():
+        while not self._end.wait(self._pause):
             try:
                 self._note(*_post(connection, self._image))
             except Exception as error:

@@ -36,7 +36,7 @@ def test_no_more_than_so_many_wait() -> None:
     histogram = Histogram("seconds", "Some", buckets=BUCKETS, registry=None)
     for _ in range(3 * MANY - 1):
         histogram.observe(0.2)
-    assert len(histogram._waiting) == MANY - 1
+    assert len(histogram._waiting._values) == MANY - 1
 
 
 def test_several_threads_and_readers_lose_and_double_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,10 @@ from tests.serving.tiny import some_reference, wait_until, write_bundle
 pytestmark = pytest.mark.slow
 
 
-def samples(server: Server) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def samples(server: Server) -> Samples:
     """As any of the processes shows them."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -28,9 +32,14 @@ def samples(server: Server) -> dict[tuple[str, frozenset[tuple[str, str]]], floa
 
 
 def total(server: Server, name: str, /, **labels: str) -> float:
-    found = samples(server).items()
+    return total_of(samples(server), name, **labels)
+
+
+def total_of(found: Samples, name: str, /, **labels: str) -> float:
     return sum(
-        value for (found_name, found_labels), value in found if found_name == name and labels.items() <= found_labels
+        value
+        for (found_name, found_labels), value in found.items()
+        if found_name == name and labels.items() <= found_labels
     )
 
 
@@ -54,21 +63,22 @@ def test_processes_share_the_port_and_add_up_their_metrics(tmp_path: Path) -> No
             list(pool.map(lambda seed: assert_answers(server, tiny, seed), range(40)))
         httpx.post(f"{server.url}/detect", content=b"no image")
         for _ in range(6):  # whichever of the two answers
-            assert total(server, "emotion_predictions_total") == 40
-            assert total(server, "emotion_batch_size_sum") == 40
-            assert total(server, "emotion_rejected_total", reason="not-an-image") == 1
-            assert total(server, "emotion_http_request_duration_seconds_count", route="/detect") == 41
-            assert total(server, "emotion_queue_length") == 0
-            assert total(server, "emotion_model_ready") == 1
-            assert total(server, "emotion_model_info", name="tiny") == 1
-            assert total(server, "emotion_reference_share") == pytest.approx(1)
-            assert total(server, "emotion_reference_bin_share", feature="contrast") == pytest.approx(1)
-            assert total(server, "emotion_face_brightness_count") == 40
-            assert total(server, "emotion_prediction_entropy_count") == 40
-            assert total(server, "emotion_queue_capacity") == 2 * 256
-            assert total(server, "emotion_onnxruntime_info") == 1
+            shown = partial(total_of, samples(server))
+            assert shown("emotion_predictions_total") == 40
+            assert shown("emotion_batch_size_sum") == 40
+            assert shown("emotion_rejected_total", reason="not-an-image") == 1
+            assert shown("emotion_http_request_duration_seconds_count", route="/detect") == 41
+            assert shown("emotion_queue_length") == 0
+            assert shown("emotion_model_ready") == 1
+            assert shown("emotion_model_info", name="tiny") == 1
+            assert shown("emotion_reference_share") == pytest.approx(1)
+            assert shown("emotion_reference_bin_share", feature="contrast") == pytest.approx(1)
+            assert shown("emotion_face_brightness_count") == 40
+            assert shown("emotion_prediction_entropy_count") == 40
+            assert shown("emotion_queue_capacity") == 2 * 256
+            assert shown("emotion_onnxruntime_info") == 1
             memory = sum(child.memory_info().rss for child in children(server))
-            assert total(server, "process_resident_memory_bytes") == pytest.approx(memory, rel=0.1)
+            assert shown("process_resident_memory_bytes") == pytest.approx(memory, rel=0.1)
         lost, kept = children(server)
         lost.kill()
         wait_until(lambda: len(alive := children(server)) == 2 and lost not in alive)

@@ -28,6 +28,7 @@ from tests.serving.tiny import TinyBundle, encode, wait_until, write_bundle
 pytestmark = pytest.mark.slow
 MODEL = "away"
 QUICK = {"EMOTION_MODEL": MODEL, "EMOTION_POLL_SECONDS": "0.1", "EMOTION_RETRY_SECONDS": "0.1"}
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_a_server_starts_without_its_registry_and_says_so(
 ) -> None:
     """And follows it once it is back: test_outage.py."""
     port = free_port()
-    registry, settings = tmp_path / "mlflow", QUICK | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+    registry, settings = tmp_path / "mlflow", QUICK | IMPATIENT | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
     with mlflow_server(registry, empty_database, port) as (uri, process):
         register_both(uri, bundles)
         with running(tmp_path, **settings) as server:
