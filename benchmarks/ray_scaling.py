@@ -5,7 +5,7 @@
 Clusters of one and of two nodes are started on this machine, each node with one CPU; the data set is the drawn one, the
 model lenet. Every measurement stands for the whole command, start of its workers included, as a user waits for it.
 Beside them: the same by one process (`local`), which uses all cores of this machine, and the loss of the last epoch,
-which is to be the same for all. Two workers need two idle cores.
+which is the same for all but for what a training makes of rounding (docs/ray.md). Two workers need two idle cores.
 
 The last table is a model, not a measurement (docs/ray.md): seconds for each image from the runs above, over any number
 of workers; what one process does for all of them, from its own measurement; bytes from the shards that were made.
