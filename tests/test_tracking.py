@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from emotion_detection.artifacts import DatasetInfo
-from emotion_detection.mlflow_store import connect, shown, tracking_uri
+from emotion_detection.errors import RegistryError
+from emotion_detection.mlflow_store import connect, explained, shown, tracking_uri
 from emotion_detection.params import Params, parse_params
 from emotion_detection.tracking import LiveRun, live_run
 from tests.clone import free_port
@@ -207,6 +209,13 @@ def test_the_default_store_lies_under_mlruns(sqlite_uri: str, params: Params, tm
     assert sqlite_uri == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
     train(params, range(1))
     assert list((tmp_path / "mlruns/artifacts").rglob("model_summary.txt"))
+
+
+def test_a_file_that_cannot_be_fetched_is_named() -> None:
+    said = "The following failures occurred while downloading one or more artifacts from http://host/x:\n"
+    said += "##### File model.onnx #####\nbroken off\n##### File golden.npz #####\nbroken off"
+    with pytest.raises(RegistryError, match=r"host: model\.onnx: broken off; start that"), explained("http://host"):
+        raise MlflowException(said)
 
 
 def test_passwords_are_not_shown() -> None:

@@ -54,6 +54,8 @@ _ARTIFACTS = "mlflow-artifacts"
 """In the path of MLflow's server below which the files are."""
 _OF_LOGIN = re.compile("You are not authenticated|(text: |body: ')Permission denied")
 """What MLflow's login says; with the same statuses it also hands on what its storage says to its own keys."""
+_FIRST_FILE = re.compile(r"^##### File (.+) #####\n(.+)$", re.MULTILINE)
+"""Of those that could not be fetched, and why."""
 
 for _logger, _level in {
     "alembic": logging.WARNING,
@@ -177,6 +179,8 @@ def _reason(error: Exception) -> str:
         return "no answer"
     if isinstance(error, requests.Timeout) or "timeout exception" in text:
         return "no answer in time"
+    if file := _FIRST_FILE.search(text):
+        return f"{file[1]}: {file[2]}".removesuffix(".")
     return text.splitlines()[0].removesuffix(".") if text else type(error).__name__
 
 
