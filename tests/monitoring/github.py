@@ -68,10 +68,10 @@ class GitHub:
         self._thread.join()
 
     async def _dispatch(self, request: Request) -> Response:
+        event = await request.json()  # first: who is killed once it has asked has sent all of it
         self.asked.append(time.monotonic())
         if self.failures:
             return self.failures.pop(0)()
-        event = await request.json()
         if request.headers.get("authorization") != f"Bearer {TOKEN}":
             return says(401)()
         if not _is_documented(event) or request.headers.get("accept") != "application/vnd.github+json":
