@@ -145,6 +145,9 @@ def test_onnx_agrees_where_batch_norm_has_settled(zoo: Clone, faces: Arrays, nam
     answers = open_graph(tmp_path / "settled.onnx").run(None, {"image": faces.images})[0]
     # A norm over so few faces divides by small spreads, which enlarges the rounding; a forgotten one is off by 0.1.
     np.testing.assert_allclose(softmax(answers), softmax(expected), atol=1e-3)
+    clear = np.ptp(np.sort(softmax(expected))[:, -2:], axis=1) > 2e-3  # what that rounding cannot turn round
+    assert clear.mean() > 0.5
+    np.testing.assert_array_equal(answers[clear].argmax(axis=1), expected[clear].argmax(axis=1))
 
 
 @each_model
