@@ -16,7 +16,6 @@ from emotion_detection.edge import FLOAT_FILE, INT8_FILE, LABELS_FILE, Exam, tab
 from emotion_detection.errors import ExportError, ParamsError
 from emotion_detection.inference import asked
 from emotion_detection.litert import Converter, LiteRTModel
-from emotion_detection.models import InputSpec, build_model
 from emotion_detection.params import Params, load_params
 from emotion_detection.stats import softmax
 from tests.pipeline.test_compare_stage import write_answers
@@ -111,7 +110,7 @@ def test_an_answer_that_differs_too_much_is_an_error_and_leaves_nothing() -> Non
 @pytest.mark.usefixtures("project")
 def test_what_static_ranges_lose_dynamic_ones_may_not(tmp_path: Path) -> None:
     """Bright faces, while those of the shards, for calibration, are dark: whatever is bright is cut off."""
-    model, images = build_model("lenet", InputSpec(16, 1, 3), {"filters": (4,), "dense": (8,)}), pixels(60, 16)
+    model, images = trained("lenet", 16), pixels(60, 16)
     params = params_with("export: {int8: {tolerance: 0.1}}")
     with Converter(model, T) as converter:
         real = converter.int8
