@@ -4,8 +4,8 @@
 
 The cluster is that of kubectl's present context. The overlay is applied with this image, without what runs an image
 that was not released (`:unreleased`; --train-image names the one that retrains). Once all of the new pods are ready, a
-picture goes to one of them. Where that fails, `kubectl rollout undo` brings the former pods back, the exit status is 1,
-and no request was lost on the way as long as the former pods stayed ready.
+picture goes to one of them. Where that fails, `kubectl rollout undo` brings the former pods back if these are new, the
+exit status is 1, and no request was lost on the way as long as the former pods stayed ready.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from emotion_detection.errors import EmotionError, reported
 DIGEST = re.compile(r"(?P<name>[^@\s]+)@sha256:[0-9a-f]{64}")
 PORT = 8000
 CONTAINER, UNRELEASED = "server", ":unreleased"
+REVISION = r"jsonpath={.metadata.annotations.deployment\.kubernetes\.io/revision}"
 Manifest = dict[str, Any]
 
 
@@ -46,6 +47,10 @@ class Deployment:
 
     def kubectl(self, *words: str) -> list[str]:
         return ["kubectl", "--namespace", self.namespace, *words]
+
+    def revision(self) -> str:
+        """Number of its pod template in its history; empty while it is not there."""
+        return run(self.kubectl("get", f"deployment/{self.name}", "--ignore-not-found", "--output", REVISION)).strip()
 
 
 def release(overlay: Path, image: str, train_image: str | None, seconds: int) -> str:
@@ -67,13 +72,14 @@ def release(overlay: Path, image: str, train_image: str | None, seconds: int) ->
             raise ReleaseError(f"{given}: expected NAME@sha256:DIGEST, as a registry answers to a push")
     manifests = list(yaml.safe_load_all(run(["kubectl", "kustomize", str(overlay)])))
     deployment = set_image(manifests, image)
+    before = deployment.revision()
     run(["kubectl", "apply", "-f", "-"], yaml.safe_dump_all(released(manifests, train_image)))
     try:
         run(deployment.kubectl("rollout", "status", f"deployment/{deployment.name}", f"--timeout={seconds}s"))
         with forwarded(deployment) as url:
             return ask(url)
     except EmotionError as error:
-        raise ReleaseError(f"{error}\n{take_back(deployment, seconds)}") from None
+        raise ReleaseError(f"{error}\n{take_back(deployment, before, seconds)}") from None
 
 
 def set_image(manifests: Sequence[Manifest], image: str) -> Deployment:
@@ -156,10 +162,14 @@ def ask(url: str) -> str:
     return str(answer["model"].get("version"))
 
 
-def take_back(deployment: Deployment, seconds: int) -> str:
-    """Undo the rollout; says what came of it."""
+def take_back(deployment: Deployment, before: str, seconds: int) -> str:
+    """Go back to the revision `before`, where the pods are not its own; says what came of it."""
+    if not before:
+        return "not taken back: there was nothing before"
     try:
-        run(deployment.kubectl("rollout", "undo", f"deployment/{deployment.name}"))
+        if deployment.revision() == before:
+            return f"not taken back: the pods are those from before, of revision {before}"
+        run(deployment.kubectl("rollout", "undo", f"deployment/{deployment.name}", f"--to-revision={before}"))
         run(deployment.kubectl("rollout", "status", f"deployment/{deployment.name}", f"--timeout={seconds}s"))
     except ReleaseError as error:
         return f"and it could not be taken back: {error}"

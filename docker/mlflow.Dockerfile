@@ -19,7 +19,9 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="MLflow on PostgreSQL and S3" \
+      org.opencontainers.image.revision=${REVISION} \
       org.opencontainers.image.base.name=docker.io/library/python:3.11-slim-bookworm
 WORKDIR /tmp
 USER 10001:10001

@@ -32,13 +32,18 @@ RUN apt-get update \
 RUN groupadd --gid 10001 emotion \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin emotion
 COPY --from=environment /opt/venv/ /opt/venv/
-# A mounted checkout belongs to somebody else; git would refuse it.
+# A mounted checkout belongs to somebody else; git would refuse it. DVC asks for the user's name, and a number given by
+# --user has none; what it keeps in /var/tmp otherwise goes where a read-only root lets it.
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \
+    USER=emotion \
+    DVC_SITE_CACHE_DIR=/tmp/dvc \
     PYTHONUNBUFFERED=1 \
     GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=/work
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="emotion-detection training" \
       org.opencontainers.image.licenses=MIT \
+      org.opencontainers.image.revision=${REVISION} \
       org.opencontainers.image.base.name=docker.io/library/python:3.11-slim-bookworm
 WORKDIR /work
 USER 10001:10001

@@ -25,7 +25,7 @@ import requests
 
 from emotion_detection.errors import reported
 from emotion_detection.pushing import URL
-from monitoring.stack import TOKEN_FILE, Addresses, MonitoringError, Times, find_program, write_configs
+from monitoring.stack import PACKAGES, TOKEN_FILE, Addresses, MonitoringError, Times, find_program, write_configs
 
 ROOT = Path(__file__).parents[1]
 READY_SECONDS, END_SECONDS = 30.0, 45.0
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         port = int(getattr(default, name).rpartition(":")[2])
         add(f"--{name}-port", type=int, default=port, help="(%(default)s)")
     add("--state", type=Path, default=ROOT / ".cache/monitor", help="directory for data and logs (%(default)s)")
-    add("--interval", help="between two looks at server and rules, such as 5s; by default as in the files")
+    add("--interval", help="between looks at the server, and before an alert is sent, such as 5s; rules keep theirs")
     add("--rules", type=Path, help="directory of rules in place of those in monitoring/prometheus/rules")
     add("--retention", default="30d", help="how long Prometheus keeps what it saw (%(default)s)")
     add("--dry-run", action="store_true", help="the webhook only says what it would do")
@@ -119,7 +119,7 @@ def _check_port(program: Program) -> None:
         except OSError as error:
             raise MonitoringError(
                 f"{program.address}: {error.strerror}; end what listens there (on Debian perhaps `systemctl stop "
-                f"prometheus prometheus-alertmanager`), or choose --{program.name}-port"
+                f"{PACKAGES}`), or choose --{program.name}-port"
             ) from None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from monitoring.retrain.settings import Settings
-from tests.actions import Expression, event, load, triggered
+from tests.actions import BASH, Expression, event, load, triggered
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -23,6 +23,7 @@ JOBS = {f"{name}/{job}": plan for name, workflow in WORKFLOWS.items() for job, p
 SMALL = (  # what a step may be besides a target of make
     r'cat report/report\.md >> "\$GITHUB_STEP_SUMMARY"',
     r'echo "candidate=\$\(cat report/candidate\.txt\)" >> "\$GITHUB_OUTPUT"',
+    r'echo "image=\$image" >> "\$GITHUB_OUTPUT"',
     r"sudo apt-get update",
     r"gh (pr comment|workflow run) .*",
     r"aws eks update-kubeconfig .*",
@@ -61,6 +62,33 @@ def test_forms_expressions_and_security_by_the_tools_of_make_audit() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def test_dependabot_has_one_entry_for_each_kind_and_folder_and_reads_what_is_there() -> None:
+    """GitHub refuses a file with two for the same; of Dockerfiles it reads what stands in FROM, not in an ARG."""
+    updates = load(ROOT / ".github/dependabot.yml")["updates"]
+    entries = [
+        (each["package-ecosystem"], folder)
+        for each in updates
+        for folder in each.get("directories", [each.get("directory")])
+    ]
+    assert len(set(entries)) == len(entries)
+    bases = [
+        line for file in ROOT.glob("docker/*.Dockerfile") for line in re.findall("^FROM.*", file.read_text(), re.M)
+    ]
+    assert any("@sha256:" in line for line in bases) == (("docker", "/docker") in entries)
+
+
+def test_the_documents_name_every_part_of_the_audit_and_every_lock() -> None:
+    makefile, locks = (ROOT / "Makefile").read_text(), {file.stem for file in ROOT.glob("requirements/*.txt")}
+    table = (ROOT / "docs/ci.md").read_text()
+    [parts] = re.findall(r"^audit: (.*?) ##", makefile, re.M)
+    assert re.findall(r"^\| `(audit-[a-z]+)` \|", table, re.M) == parts.split()
+    [listed] = re.findall(r"CycloneDX of each lock \((.*?)\)", table)
+    assert set(re.findall(r"[\w-]+", listed)) == locks - {"uv", "audit", "dev"}  # as in the target audit-sbom
+    [row] = re.findall(r"^\| `requirements/` \|.*", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    folders = {f"{path.name}/" for path in ROOT.glob("requirements/*/")}
+    assert locks | folders <= set(re.findall(r"`([\w/-]+)`", row))
+
+
 @pytest.mark.parametrize("file", [*FILES, ROOT / ".github/actions/prepare/action.yml"], ids=lambda file: file.stem)
 def test_actions_are_pinned_by_commit_with_their_version_beside_it(file: Path) -> None:
     used = re.findall(r"uses: (.*)", file.read_text())
@@ -94,6 +122,21 @@ def test_a_step_is_a_target_of_make_or_trivial(name: str) -> None:
             called = re.search(r"\bmake (?:--silent )?([a-z -]+?)(?:\)|$| \|)", line)
             assert called or any(re.fullmatch(small, line) for small in SMALL), line
             assert not called or set(called[1].split()) <= targets, line
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_an_image_that_cannot_be_pushed_is_not_rolled_out(status: int, tmp_path: Path) -> None:
+    """And the name of one that can is a name, whatever capitals its repository has."""
+    (step,) = (step for step in JOBS["deploy/image"]["steps"] if step.get("id") == "push")
+    (tmp_path / "make").write_text(f'#!/bin/sh\necho "$IMAGE@sha256:0"\nexit {status}\n')
+    (tmp_path / "make").chmod(0o755)
+    output = tmp_path / "output"
+    output.touch()
+    place = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "GITHUB_OUTPUT": str(output)}
+    name = {"IMAGE": "ghcr.io/Owner/Faces/emotion-server"}
+    result = subprocess.run([*BASH, "-c", step["run"]], env=place | name, check=False)
+    assert result.returncode == status
+    assert output.read_text() == ("" if status else "image=ghcr.io/owner/faces/emotion-server@sha256:0\n")
 
 
 @each_job

@@ -167,7 +167,7 @@ def _retraining() -> list[Panel]:
         ).links(what_to_do("EmotionRetrainDown")),
         graph(
             "Retrainings",
-            "Running now; ended, by result; not started, by reason.",
+            "Running now; ended, by result; not started, or not even looked at, by reason.",
             query(f"max(emotion_retrain_commands_running{job})", "running"),
             query(
                 f"sum by (result) (increase(emotion_retrain_commands_ended_total{job}[$__rate_interval]))", "{{result}}"
@@ -176,7 +176,11 @@ def _retraining() -> list[Panel]:
                 f"sum by (reason) (increase(emotion_retrain_failures_total{job}[$__rate_interval]))",
                 "not started: {{reason}}",
             ),
-        ).links(what_to_do("EmotionRetrainFails", "EmotionRetrainCommandFailed")),
+            query(
+                f"sum by (reason) (increase(emotion_retrain_rejected_total{job}[$__rate_interval]))",
+                "refused: {{reason}}",
+            ),
+        ).links(what_to_do("EmotionRetrainFails", "EmotionRetrainRejected", "EmotionRetrainCommandFailed")),
         number(
             "Cooldown",
             "For so long there will be no other retraining.",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import pwd
 import re
 import subprocess
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.env import DVC_SITE_CACHE_DIR
 
 from monitoring.retrain.settings import Settings as RetrainSettings
 from serving.settings import Settings
@@ -29,6 +33,11 @@ def steps(file: Path) -> list[list[str]]:
     return [line.split() for line in lines.splitlines() if line.strip()]
 
 
+def variables(file: Path) -> dict[str, str]:
+    """The environment of what runs in an image."""
+    return dict(word.split("=", 1) for words in steps(file) if words[0] == "ENV" for word in words[1:])
+
+
 def test_hadolint_and_the_schema_of_compose_by_the_tools_of_make_audit() -> None:
     result = subprocess.run(["make", "audit-images"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -46,6 +55,55 @@ def test_an_image_starts_from_a_digest_and_runs_as_a_number_that_is_not_root(fil
         if words[0] == "FROM" and words[1] not in stages:
             assert re.fullmatch(DIGEST, bases[words[1].strip("${}")]), words
     assert [words[1] for words in steps(file) if words[0] == "USER"] == ["10001:10001"]
+
+
+@pytest.mark.parametrize("target", ["images", "push-image"])
+def test_an_image_names_its_commit(target: str, tmp_path: Path) -> None:
+    (tmp_path / "docker").write_text('#!/bin/sh\n[ "$1" != build ] || echo "$*" >> "$ASKED"\n')
+    (tmp_path / "docker").chmod(0o755)
+    place = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "ASKED": str(tmp_path / "asked"), "IMAGE": "x"}
+    subprocess.run(["make", target], cwd=ROOT, env=os.environ | place, capture_output=True, check=True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    built = (tmp_path / "asked").read_text().splitlines()
+    assert len(built) == (len(DOCKERFILES) if target == "images" else 1)
+    assert all(f"--build-arg REVISION={commit.strip()} " in line for line in built)
+
+
+@each_file
+def test_the_commit_is_a_label_below_all_that_costs_time(file: Path) -> None:
+    """Otherwise each commit would build everything anew."""
+    (place,) = [number for number, words in enumerate(steps(file)) if words[0] == "ARG" and "REVISION" in words[1]]
+    after = steps(file)[place + 1 :]
+    assert "org.opencontainers.image.revision=${REVISION}" in after[0]
+    assert {words[0] for words in after}.isdisjoint({"FROM", "RUN", "COPY"})
+
+
+def test_a_user_whom_the_training_image_does_not_know_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC asks for it; `docker run --user` gives a number that is not in /etc/passwd."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):  # where getpass looks
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables(ROOT / "docker/train.Dockerfile").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delattr(pwd, "getpwuid")
+    assert getpass.getuser()
+
+
+def test_training_writes_to_what_is_mounted_where_its_root_is_read_only() -> None:
+    job = next(yaml.safe_load_all((ROOT / "deploy/kubernetes/components/retrain/cronjob.yaml").read_text()))
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    known = variables(ROOT / "docker/train.Dockerfile")
+    for container in [*pod["initContainers"], *pod["containers"]]:
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+        for name in ("HOME", DVC_SITE_CACHE_DIR):
+            assert any(Path(known[name]).is_relative_to(mount) for mount in mounts), name
+
+
+def test_a_cluster_on_this_machine_runs_what_make_images_has_tagged() -> None:
+    overlay = yaml.safe_load((ROOT / "deploy/kubernetes/overlays/local/kustomization.yaml").read_text())
+    (image,) = overlay["images"]
+    assert image["newName"] in {f"docker.io/library/{name}" for name in OURS}  # what Docker's short names stand for
+    assert image["newTag"] == "latest"
 
 
 def test_the_images_have_one_base() -> None:
@@ -146,6 +204,24 @@ def test_addresses_in_the_pod_are_those_of_the_files_of_prometheus_and_alertmana
     token = (ROOT / "docker" / COMPOSE["secrets"]["retrain-token"]["file"]).resolve()
     assert token.parent == ROOT / "monitoring/alertmanager"
     assert f"credentials_file: {token.name}\n" in (token.parent / "alertmanager.yml").read_text()
+
+
+def test_prometheus_keeps_the_examples_that_dashboards_show_wherever_it_runs() -> None:
+    def features(text: str) -> set[str]:
+        return set(re.findall(r"--enable-feature=[\w,-]+", text))
+
+    wanted = features((ROOT / "monitoring/local.py").read_text())
+    assert wanted
+    assert features(" ".join(SERVICES["prometheus"]["command"])) == wanted
+    assert features((ROOT / "docs/monitoring.md").read_text()) == wanted
+
+
+@pytest.mark.parametrize("place", ["README.md", "docs/containers.md", "docker/compose.yml"])
+def test_whoever_reads_how_to_start_compose_has_read_what_it_wants(place: str) -> None:
+    before, found, _ = (ROOT / place).read_text().partition("docker compose --file docker/compose.yml up")
+    assert found
+    assert "cp docker/.env.example docker/.env " in before
+    assert "> monitoring/alertmanager/retrain-token" in before
 
 
 def test_variables_of_the_services_are_settings_and_those_of_the_example_are_used() -> None:

@@ -105,7 +105,7 @@ def test_an_overlay_has_what_it_says(overlay: str) -> None:
         "local": base | {"HorizontalPodAutoscaler"},
         "eks": base | cloud,
         "aks": base | cloud,
-        "kserve": {"Namespace", "ConfigMap", "InferenceService"},
+        "kserve": {"Namespace", "ConfigMap", "InferenceService", "NetworkPolicy"},
     }
     manifests = rendered(overlay)
     assert {each["kind"] for each in manifests} == expected[overlay]
@@ -143,6 +143,20 @@ def test_names_ports_and_selectors_meet(overlay: str) -> None:
     for ingress in (each for each in manifests if each["kind"] == "Ingress"):
         backend = ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
         assert backend == {"name": service["metadata"]["name"], "port": {"name": service["spec"]["ports"][0]["name"]}}
+
+
+def test_at_kserve_the_server_is_told_the_same_and_reached_by_the_same() -> None:
+    """It runs as it does without KServe; what the policy selects is the label that KServe gives to its pods."""
+    both = [next(pod_specs([each])) for each in written() if each["kind"] in ("Deployment", "InferenceService")]
+    (deployed,), (served,) = (spec["containers"] for spec in both)
+    assert {each["name"]: each for each in served["env"]} == {each["name"]: each for each in deployed["env"]}
+    manifests = rendered("kserve")
+    policy, before = (one(each, "NetworkPolicy")["spec"] for each in (manifests, rendered("local")))
+    name = one(manifests, "InferenceService")["metadata"]["name"]
+    assert policy["podSelector"] == {"matchLabels": {"serving.kserve.io/inferenceservice": name}}
+    (rule,) = policy["ingress"]
+    assert [port["port"] for port in rule["ports"]] == [port["containerPort"] for port in served["ports"]]
+    assert (rule["from"], policy["egress"]) == (before["ingress"][0]["from"], before["egress"])
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

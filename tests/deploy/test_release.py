@@ -34,9 +34,10 @@ KUBECTL = """\
 echo "$*" >> "$CLUSTER/asked"
 case "$*" in
   kustomize*) cat "$CLUSTER/manifests.yaml" ;;
-  apply*) cat > "$CLUSTER/applied.yaml" ;;
+  *"get deployment/emotion-server --ignore-not-found"*) cat "$CLUSTER/revision" ;;
+  apply*) cat > "$CLUSTER/applied.yaml"; [ -n "$SAME" ] || echo 8 > "$CLUSTER/revision" ;;
   *"rollout status"*) [ -e "$CLUSTER/undone" ] || [ -z "$STUCK" ] || { echo "timed out" >&2; exit 1; } ;;
-  *"rollout undo"*) [ -z "$FIRST" ] || { echo "no rollout history found" >&2; exit 1; }; touch "$CLUSTER/undone" ;;
+  *"rollout undo"*) [ -z "$GONE" ] || { echo "unable to find revision" >&2; exit 1; }; touch "$CLUSTER/undone" ;;
   *port-forward*) echo "Forwarding from 127.0.0.1:$PORT -> 8000"; exec sleep 60 ;;
 esac
 """
@@ -54,6 +55,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Path:
     (tmp_path / "manifests.yaml").write_text(yaml.safe_dump_all(MANIFESTS))
+    (tmp_path / "revision").write_text("7")
     (tmp_path / "kubectl").write_text(KUBECTL)
     (tmp_path / "kubectl").chmod(0o755)
     return tmp_path
@@ -64,7 +66,7 @@ def release(cluster: Path, port: str, image: str = IMAGE, **state: str) -> subpr
     return subprocess.run(
         [PYTHON, "-m", "deploy.release", "--overlay", "overlays/eks", "--image", image, "--seconds", "5"],
         cwd=ROOT,
-        env=environment(PATH=path, CLUSTER=str(cluster), PORT=port, **({"STUCK": "", "FIRST": ""} | state)),
+        env=environment(PATH=path, CLUSTER=str(cluster), PORT=port, **({"STUCK": "", "SAME": "", "GONE": ""} | state)),
         capture_output=True,
         text=True,
         check=False,
@@ -72,7 +74,7 @@ def release(cluster: Path, port: str, image: str = IMAGE, **state: str) -> subpr
 
 
 def undone(cluster: Path) -> bool:
-    return "rollout undo deployment/emotion-server" in (cluster / "asked").read_text()
+    return "rollout undo deployment/emotion-server --to-revision=7\n" in (cluster / "asked").read_text()
 
 
 def test_the_image_is_applied_by_digest_waited_for_and_asked(cluster: Path, port: str) -> None:
@@ -105,11 +107,27 @@ def test_a_server_that_does_not_answer_is_taken_back(cluster: Path) -> None:
     assert undone(cluster)
 
 
+def test_pods_that_are_still_those_from_before_stay(cluster: Path, port: str) -> None:
+    """An undo would go on to what was there before them."""
+    result = release(cluster, port, STUCK="1", SAME="1")
+    assert result.returncode == 1
+    assert result.stderr.endswith("not taken back: the pods are those from before, of revision 7\n")
+    assert "rollout undo" not in (cluster / "asked").read_text()
+
+
 def test_where_nothing_was_before_it_says_so(cluster: Path, port: str) -> None:
-    result = release(cluster, port, STUCK="1", FIRST="1")
+    (cluster / "revision").write_text("")
+    result = release(cluster, port, STUCK="1")
+    assert result.returncode == 1
+    assert result.stderr.endswith("not taken back: there was nothing before\n")
+    assert "rollout undo" not in (cluster / "asked").read_text()
+
+
+def test_what_cannot_be_taken_back_is_told(cluster: Path, port: str) -> None:
+    result = release(cluster, port, STUCK="1", GONE="1")
     assert result.returncode == 1
     assert "it could not be taken back" in result.stderr
-    assert "no rollout history found" in result.stderr
+    assert "unable to find revision" in result.stderr
 
 
 @pytest.mark.parametrize("image", ["registry.example/emotion-server:latest", "emotion-server", f"x@sha256:{'a' * 63}"])

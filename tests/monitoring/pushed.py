@@ -11,9 +11,10 @@ import pytest
 from prometheus_client import CollectorRegistry, push_to_gateway
 
 from emotion_detection.artifacts import VALIDATION_JSON, write_record
-from emotion_detection.data.report import SPLITS, ClassCount, DuplicateStatistics, ValidationReport
+from emotion_detection.data.report import ClassCount, DuplicateStatistics, ValidationReport
 from emotion_detection.errors import EmotionError
 from emotion_detection.gate import Check, Verdict
+from emotion_detection.params import SPLITS
 from emotion_detection.pushing import URL, measured, push_verdict
 from emotion_detection.versions import VersionInfo
 from serving.challenger_metrics import CanaryMetrics, ChallengerMetrics, Pair, ShadowMetrics

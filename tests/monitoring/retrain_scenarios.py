@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tests.monitoring.rule_tests import Scenario, series
 
-FAILURES, ENDS = "emotion_retrain_failures_total", "emotion_retrain_commands_ended_total"
+FAILURES, REJECTED = "emotion_retrain_failures_total", "emotion_retrain_rejected_total"
+ENDS = "emotion_retrain_commands_ended_total"
 
 
 def retrain() -> Scenario:
@@ -20,15 +21,17 @@ def retrain() -> Scenario:
         test.series.append(series("up", values, job="emotion-retrain", instance=name))
     test.series.append(series("up", f"0x{steps}", job="emotion-server", instance="other"))
     for name, values in (("never", f"0x{steps}"), ("once", once(30, 90)), ("for long", f"0x29 {now_and_then}")):
-        test.series.append(series(FAILURES, values, job="emotion-retrain", instance=name, reason="unauthorized"))
+        for metric, reason in ((FAILURES, "forbidden"), (REJECTED, "unauthorized")):
+            test.series.append(series(metric, values, job="emotion-retrain", instance=name, reason=reason))
     for result, moment in (("failed", 30), ("succeeded", 60)):
         values = once(moment, moment + 10)
         test.series.append(series(ENDS, values, job="emotion-retrain", instance="ended", result=result))
 
     test.fires("34m", "EmotionRetrainDown")
     test.fires("36m", "EmotionRetrainDown", {"instance": "away"})
-    test.fires("54m", "EmotionRetrainFails")
-    test.fires("70m", "EmotionRetrainFails", {"instance": "for long", "reason": "unauthorized"})
+    for alert, reason in (("EmotionRetrainFails", "forbidden"), ("EmotionRetrainRejected", "unauthorized")):
+        test.fires("54m", alert)
+        test.fires("70m", alert, {"instance": "for long", "reason": reason})
     test.fires("30m", "EmotionRetrainCommandFailed")
     for moment in ("32m", "88m"):
         test.fires(moment, "EmotionRetrainCommandFailed", {"instance": "ended", "result": "failed"})

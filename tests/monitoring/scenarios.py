@@ -1,6 +1,6 @@
 """What the rules in monitoring/prometheus/rules must say and must not, as series and the values expected of them.
 
-Each job is a story of its own; what comes out is held against `emotion_detection.stats` on the same counts.
+Each job is a story of its own; what comes out is held against `tests.drift` on the same counts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from emotion_detection.stats import jensen_shannon, population_stability_index
+from tests.drift import jensen_shannon, population_stability_index
 from tests.monitoring.rule_tests import Labels, Scenario, restarting, rising, series, turning
 
 STEP = "20m"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -44,6 +45,17 @@ def test_a_command_runs_and_its_end_is_told(tmp_path: Path) -> None:
         assert hook.value("emotion_retrain_commands_running") == 0
         (log,) = (tmp_path / "state/logs").glob("*.log")
     assert log.read_text() == f"retrained because of {answer.json()['incident']} False\n"
+
+
+def test_the_webhook_as_documented_finds_emotion(tmp_path: Path) -> None:
+    """It runs in the server's environment, which has no such command."""
+    text = (ROOT / "docs/retraining.md").read_text()
+    [variables] = re.findall(r"^(.*)\.venv-serve/bin/python -m monitoring\.retrain\b", text, re.M)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    command = ["sh", "-c", f"{variables} sh -c 'command -v emotion'"]
+    clean = {"PATH": "/usr/bin:/bin"}
+    found = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True, check=False)
+    assert found.stdout == f"{tmp_path}/.venv/bin/emotion\n"
 
 
 def test_one_that_fails_is_told_and_may_be_asked_for_again(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 
+from monitoring.stack import TOKEN_FILE
 from tests.monitoring.github import REPOSITORY, TOKEN, Answer, GitHub, says
 from tests.monitoring.programs import SECRET, Webhook, alertmanager, fire, notification, webhook
 from tests.serving.tiny import wait_until
@@ -85,6 +87,34 @@ def test_a_server_that_is_down_is_no_reason_to_retrain(manager: str, hook: Webho
     fire(manager, "Elsewhere")
     wait_for_repeats(hook, "Elsewhere", github)
     assert github.alerts("Drift") == 0
+
+
+def test_a_budget_that_burns_fast_is_not_told_twice(manager: str) -> None:
+    fire(manager, "EmotionBudgetBurnsFast", job="shop", slo="latency", window="1h", action="page")
+    for job, slo in (("shop", "latency"), ("shop", "availability"), ("elsewhere", "latency")):
+        fire(manager, "EmotionBudgetBurnsSlowly", job=job, slo=slo, window="1d", action="page")
+
+    def inhibited() -> list[tuple[str, ...]]:
+        found = httpx.get(f"{manager}/api/v2/alerts").raise_for_status().json()
+        silent = [alert["labels"] for alert in found if alert["status"]["inhibitedBy"]]
+        return [tuple(labels[name] for name in ("alertname", "job", "slo")) for labels in silent]
+
+    wait_until(lambda: inhibited() != [], 30)
+    assert inhibited() == [("EmotionBudgetBurnsSlowly", "shop", "latency")]
+
+
+def test_another_token_is_refused_again_and_again_until_it_is_put_right(
+    manager: str, hook: Webhook, github: GitHub, tmp_path: Path
+) -> None:
+    """As the alert EmotionRetrainRejected and its entry in the runbook expect."""
+    token = tmp_path / "alertmanager" / TOKEN_FILE
+    right = token.read_text()
+    token.write_text("another")
+    fire(manager, "Refused")
+    wait_until(lambda: hook.value("emotion_retrain_rejected_total", reason="unauthorized") >= 3, 30)
+    assert github.alerts("Refused") == 0
+    token.write_text(right)
+    wait_until(lambda: github.alerts("Refused") == 1, 30)
 
 
 def test_github_is_away_at_first_and_two_alertmanagers_tell_of_the_same(

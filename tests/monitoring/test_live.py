@@ -19,9 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from benchmarks.monitoring.panels import SHOWN, Shown, picture
 from emotion_detection.bundle import BUNDLE_FILE, BundleInfo
 from emotion_detection.reference import EDGES
-from emotion_detection.stats import jensen_shannon, population_stability_index
 from monitoring.stack import Addresses, Times, write_configs
 from tests.clone import free_port, wait_for
+from tests.drift import jensen_shannon, population_stability_index
 from tests.monitoring.panels import BOARDS, panels, queries, written
 from tests.monitoring.programs import pushgateway, webhook
 from tests.monitoring.prometheus import RULES, need_prometheus

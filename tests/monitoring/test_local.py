@@ -15,11 +15,12 @@ import psutil
 import pytest
 import yaml
 
-from monitoring.local import NAMES
+from monitoring.local import NAMES, _parser
 from monitoring.stack import TOKEN_FILE, Addresses, Times, write_configs
 from tests.clone import ROOT, free_port
 from tests.monitoring.programs import environment, fire, need_alertmanager, need_pushgateway
 from tests.monitoring.prometheus import need_prometheus
+from tests.monitoring.rule_tests import FILES
 from tests.serving.processes import running
 from tests.serving.tiny import wait_until, write_bundle
 
@@ -56,6 +57,17 @@ def test_the_files_pass_the_programs_own_checks(tmp_path: Path) -> None:
     assert re.fullmatch("[0-9a-f]{64}", secret)
     assert (tmp_path / TOKEN_FILE).stat().st_mode & 0o077 == 0
     assert secret not in (tmp_path / "alertmanager.yml").read_text()
+
+
+def test_the_interval_is_that_of_looks_and_not_of_rules(tmp_path: Path) -> None:
+    """Groups of rules have intervals of their own, and that is what --help says."""
+    write_configs(tmp_path, Addresses(), Times(scrape="7s"))
+    written = yaml.safe_load((tmp_path / "prometheus.yml").read_text())
+    assert written["global"]["scrape_interval"] == "7s"
+    assert written["rule_files"] == [str(PROMETHEUS.parent / "rules/*.yml")]
+    assert all("interval" in group for path in FILES.values() for group in yaml.safe_load(path.read_text())["groups"])
+    help_text = " ".join(_parser().format_help().split())
+    assert "rules keep theirs" in help_text
 
 
 def routed(**labels: str) -> set[str]:
@@ -136,7 +148,9 @@ def test_what_is_missing_is_told(command: list[str], tmp_path: Path) -> None:
 
     assert "apt-get install" in error(PATH=str(Path(sys.executable).parent))
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert "choose --prometheus-port" in error(f"--prometheus-port={taken.getsockname()[1]}")
+        said = error(f"--prometheus-port={taken.getsockname()[1]}")
+    assert "choose --prometheus-port" in said
+    assert "systemctl stop prometheus prometheus-alertmanager prometheus-pushgateway" in said
     assert "RETRAIN_COOLDOWN_SECONDS" in error(RETRAIN_COOLDOWN_SECONDS="soon")
     (tmp_path / "file").write_text("")
     assert "expected a directory" in error(f"--state={tmp_path / 'file'}")
