@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -35,21 +35,23 @@ class Visit:
     id: str
     key: str = ""
     """Name of the API key it came with."""
+    admit: Callable[[], None] = lambda: None
+    """Of a WebSocket: asks once more whether it is let in, as gatekeeper.py did in the beginning."""
     headers: list[Header] = field(default_factory=list)
     """Of its answer, whatever that will be."""
     status: int = 0
     size: int = 0
     """Bytes of the body of the answer."""
 
-    def note(self, message: Message) -> None:
+    def note(self, message: Message, scope: Scope) -> None:
         """Look at a part of the answer, and add headers to it."""
         kind = message["type"]
         if kind in {"http.response.body", "websocket.http.response.body"}:
             self.size += len(message.get("body", b""))
         elif kind in {"http.response.start", "websocket.http.response.start", "websocket.accept"}:
             self.status = message.get("status", 101)
-            own = (b"x-request-id", self.id.encode())
-            message["headers"] = [*message.get("headers", ()), own, *SECURITY_HEADERS, *self.headers]
+            headers = [*message.get("headers", ()), (b"x-request-id", self.id.encode()), *self.headers]
+            message["headers"] = SECURITY_HEADERS.added_to(headers, scope)
 
 
 class RequestIds:
@@ -105,7 +107,7 @@ class AccessMiddleware:
         async def send_and_note(message: Message) -> None:
             if message["type"] == "websocket.close" and not visit.status:
                 return await NO_WEBSOCKET(scope, receive, send_and_note)  # uvicorn's answer would be plain text
-            visit.note(message)
+            visit.note(message, scope)
             return await send(message)
 
         try:

@@ -17,12 +17,12 @@ from weakref import WeakKeyDictionary
 from emotion_detection.crops import Crop, Cut
 from emotion_detection.prediction_ids import MOST_CLASSES, PredictionIds, id_prefix
 from serving.engine import Probabilities
+from serving.headers import Block
 from serving.metrics import Metrics
 from serving.model import ServedModel
 from serving.schemas import ModelReference
 from serving.waiting_faces import WaitingFaces
 
-Header = tuple[bytes, bytes]
 _NOBODY = '"label":null,"confidence":null,"probabilities":null'
 _FACE = (
     '{"box":{"x":%d,"y":%d,"width":%d,"height":%d},"score":%s,"detector":%s,%s,'
@@ -43,9 +43,7 @@ class Answers:
         """
         reference = ModelReference.of(model)
         self._version = model.version  # and not the model, which is to go once another one answers
-        self.headers: list[Header] = [
-            (name.lower().encode(), text.encode()) for name, text in reference.headers().items()
-        ]
+        self.headers = Block((name.lower().encode(), text.encode()) for name, text in reference.headers().items())
         told = secret if len(model.labels) <= MOST_CLASSES else None
         self._ids, self._waiting = PredictionIds(id_prefix(model.version, model.digest), told), waiting
         self._labels = [json.dumps(label) for label in model.labels]

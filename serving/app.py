@@ -122,7 +122,7 @@ def _assemble(settings: Settings, metrics: Metrics) -> Context:
         room=WaitingRoom(settings.answer_seconds),
         answers_of=AnswerBook(metrics, judgements.secret, judgements.faces),
         heat=HeatMaps(metrics, settings.heat_queue_size),
-        streams=asyncio.Semaphore(settings.max_streams),
+        streams=stream.OpenStreams(settings),
         playlists=Playlists(read_catalogue(settings.catalogue)),
         judgements=judgements,
     )

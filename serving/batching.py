@@ -30,7 +30,7 @@ import numpy as np
 from emotion_detection.errors import EmotionError
 from emotion_detection.preprocess import Pixels
 from serving.engine import Probabilities
-from serving.errors import Overloaded
+from serving.errors import ClientGone, Overloaded
 from serving.metrics import Metrics, several_processes
 from serving.model import ServedModel
 
@@ -51,6 +51,11 @@ class Job:
     """`time.perf_counter()`"""
     crops: Pixels | None = None
     outcome: Outcome | None = None
+
+    def forget(self) -> None:
+        """Nobody waits any more: what was to be prepared goes at once, not when a worker comes across the job."""
+        self.future.cancel()  # nothing where it is done
+        self.prepare = _gone  # a worker that has just found the future not done may still call it
 
     def settle(self, outcome: Outcome) -> None:
         """Wake up who waits; the first outcome counts. On the event loop."""
@@ -210,6 +215,10 @@ class BatchQueue:
         starts = range(0, len(images), self._max_batch)
         runs = [model.engine.predict(images[start : start + self._max_batch], alone) for start in starts]
         return runs[0] if len(runs) == 1 else np.concatenate(runs)
+
+
+def _gone() -> Pixels:
+    raise ClientGone("nobody waits any more")
 
 
 def _hand_over(batch: list[Job]) -> None:

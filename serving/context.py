@@ -5,12 +5,16 @@ The application holds it, not the modules, so that several can live side by side
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
 from emotion_detection.crops import Cutter
+from emotion_detection.errors import ImageError
+from emotion_detection.faces import Face
+from emotion_detection.preprocess import Pixels
 from serving.answers import AnswerBook
 from serving.batching import BatchQueue
 from serving.challenger import Challenger
@@ -23,6 +27,9 @@ from serving.settings import Settings
 from serving.uploads import Uploads
 from serving.waiting import WaitingRoom
 from serving.watcher import Watcher
+
+if TYPE_CHECKING:
+    from serving.stream import OpenStreams
 
 
 @dataclass(frozen=True)
@@ -40,10 +47,22 @@ class Context:
     room: WaitingRoom
     answers_of: AnswerBook
     heat: HeatMaps
-    streams: asyncio.Semaphore
-    """A place for each stream that may be open."""
+    streams: OpenStreams
     playlists: Playlists
     judgements: Judgements
+
+    @cached_property
+    def cutter_on_the_loop(self) -> Cutter:
+        """As `cutter`, for the event loop, which has no time to search for faces: raises NeedsSearch instead."""
+        return replace(self.cutter, find=_not_here)
+
+
+class NeedsSearch(ImageError):
+    """Faces would have to be searched for."""
+
+
+def _not_here(_: Pixels) -> list[Face]:
+    raise NeedsSearch
 
 
 def context_of(request: Request) -> Context:

@@ -20,15 +20,17 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from emotion_detection.errors import ImageError
-from serving.answers import Answers, Header
+from serving.answers import Answers
 from serving.batching import Outcome
 from serving.context import Context
 from serving.errors import InvalidRequest, RequestError
+from serving.headers import Header
 from serving.heat import heat_json
 from serving.judging import Looking, look
 from serving.model import ServedModel
 from serving.problems import problem_of, written_refusal
 from serving.schemas import DetectOptions, FaceOptions
+from serving.waiting import Client
 
 log = logging.getLogger(__name__)
 PATH = "/detect"
@@ -73,6 +75,7 @@ class Detect:
             headers, text = await self._answer(scope, receive)
             status, body = 200, text.encode()
         except (RequestError, ImageError) as error:
+            error.__traceback__ = None  # its frames hold the images, and in a list of outcomes the error itself
             status, headers, body = self._refusal(error)
         headers = [*headers, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -84,7 +87,8 @@ class Detect:
         self._context.queue.check_room()
         if options.explain:
             self._context.heat.check_room()
-        content_type, announced = _headers(scope)
+        headers = dict(scope["headers"])
+        content_type, announced = headers.get(b"content-type", b""), headers.get(b"content-length", b"")
         body = await self._uploads.receive(receive, content_type, announced)
         size = len(body)
         try:
@@ -92,29 +96,32 @@ class Detect:
             del body
             if options.explain and len(images) > 1:
                 raise InvalidRequest("explain=true takes one image at a time")
-            work = partial(self._judge, options, images, receive)
+            work = partial(self._judge, options, images, Client(receive))
             model, looks, outcomes, heat = await self._context.challenger.canary.attempt(model, work)
         finally:
             self._uploads.release(size)
         answers = self._context.answers_of(model)
+        answered = [_JSON]
         if len(outcomes) > 1:
-            return [_JSON, *answers.headers], f"[{','.join(map(partial(self._item, answers), looks, outcomes))}]"
-        prediction_id, text = _detection(answers, looks[0], outcomes[0], heat)
-        return [_JSON, (b"x-prediction-id", prediction_id.encode()), *answers.headers], text
+            text = f"[{','.join(map(partial(self._item, answers), looks, outcomes))}]"
+        else:
+            prediction_id, text = _detection(answers, looks[0], outcomes[0], heat)
+            answered.append((b"x-prediction-id", prediction_id.encode()))
+        return answers.headers.added_to(answered, scope), text
 
     async def _judge(
-        self, options: DetectOptions, images: list[bytes], receive: Receive, model: ServedModel
+        self, options: DetectOptions, images: list[bytes], client: Client, model: ServedModel
     ) -> tuple[ServedModel, list[Looking], list[Outcome], list[str]]:
-        looks, outcomes = await look(self._context, model, options, images, receive)
-        heat = await self._heat(model, looks[0], outcomes[0], receive) if options.explain else []
+        looks, outcomes = await look(self._context, model, options, images, client)
+        heat = await self._heat(model, looks[0], outcomes[0], client) if options.explain else []
         return model, looks, outcomes, heat
 
-    async def _heat(self, model: ServedModel, look: Looking, outcome: Outcome, receive: Receive) -> list[str]:
+    async def _heat(self, model: ServedModel, look: Looking, outcome: Outcome, client: Client) -> list[str]:
         """Heat maps of the largest faces, as JSON, each of the emotion that is answered."""
         if isinstance(outcome, Exception) or look.cut is None:
             return []
         images, targets = look.cut.images[:MAX_EXPLAINED], outcome[:MAX_EXPLAINED].argmax(axis=1)
-        maps = await self._context.heat.explain(self._context.room, model, images, targets, receive)
+        maps = await self._context.heat.explain(self._context.room, model, images, targets, client)
         return [await asyncio.to_thread(heat_json, heat) for heat in maps]
 
     def _item(self, answers: Answers, look: Looking, outcome: Outcome) -> str:
@@ -148,7 +155,7 @@ def parse_options(query: bytes, kind: type[Options]) -> Options:
     try:
         return kind.model_validate_strings(values)
     except ValidationError as error:
-        details = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        details = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:3])
         known = ", ".join(kind.model_fields)
         raise InvalidRequest(f"query: {'; '.join(details)}; known parameters: {known}") from None
 
@@ -156,17 +163,6 @@ def parse_options(query: bytes, kind: type[Options]) -> Options:
 def _path(scope: Scope) -> str:
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
-
-
-def _headers(scope: Scope) -> tuple[bytes, bytes]:
-    """Content-Type and Content-Length as they were sent; empty where they were not."""
-    content_type = announced = b""
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            content_type = value
-        elif name == b"content-length":
-            announced = value
-    return content_type, announced
 
 
 def _detection(answers: Answers, look: Looking, outcome: Outcome, heat: Sequence[str] = ()) -> tuple[str, str]:

@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
-from starlette.types import Receive
 
 from emotion_detection.crops import Cut
 from emotion_detection.explain.heatmaps import Heat, overlay
@@ -33,6 +32,7 @@ from serving.problems import documented
 from serving.routes import DETECT_ERRORS, LINEAGE_HEADERS
 from serving.schemas import ExplainOptions, Explanation
 from serving.uploads import REQUEST_BODY
+from serving.waiting import Client
 
 router = APIRouter()
 SIDE = 192
@@ -107,21 +107,21 @@ async def _explained(
         if len(images) > 1:
             raise TooManyImages(f"the form has {len(images)} images; one is explained at a time")
         return await context.challenger.canary.attempt(
-            model, partial(_explain, context, options, images, request.receive)
+            model, partial(_explain, context, options, images, Client(request.receive))
         )
     finally:
         context.uploads.release(size)
 
 
 async def _explain(
-    context: Context, options: ExplainOptions, images: list[bytes], receive: Receive, model: ServedModel
+    context: Context, options: ExplainOptions, images: list[bytes], client: Client, model: ServedModel
 ) -> tuple[ServedModel, Cut, Probabilities, int, Heat]:
     wanted = _index(model, options.target)
-    _, cut, rows = await judge(context, options, images, receive, model)
+    _, cut, rows = await judge(context, options, images, client, model)
     if not len(rows):
         raise NoFace("no face was found; with faces=none the whole image is taken for one")
     target = int(rows[0].argmax()) if wanted is None else wanted
-    heat = await context.heat.explain(context.room, model, cut.images[:1], np.array([target]), receive)
+    heat = await context.heat.explain(context.room, model, cut.images[:1], np.array([target]), client)
     return model, cut, rows, target, heat
 
 

@@ -3,13 +3,15 @@
     Authorization: Bearer KEY    or    X-API-Key: KEY
     new WebSocket(url, ["emotion", "key.KEY"])        in browsers, whose WebSockets cannot send such headers
 
-A request with a wrong key counts against the address it came from, so that keys cannot be guessed at full speed.
-Addresses are known as long as their bucket is kept in memory, and are written nowhere.
+A request with a wrong key counts against the address it came from, so that keys cannot be guessed at full speed. A
+WebSocket that is open is no way around this: stream.py asks again for every frame.
+Addresses are known as long as their bucket is kept in memory or their stream is open, and are written nowhere.
 """
 
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -20,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.access import Visit
 from serving.context import Context
 from serving.errors import RateLimited, RequestError, Unauthorized, UnknownHost
-from serving.problems import documented, refusal
+from serving.problems import documented, problem_of, refusal
 from serving.rates import Rates, network_of
 from serving.safety import SafetySettings
 from serving.schemas import ModelReference
@@ -57,10 +59,14 @@ class Gatekeeper:
         try:
             self._admit(scope)
         except RequestError as error:
+            if scope["type"] == "websocket" or scope["method"] == "POST":  # as problems.py counts
+                self._metrics.reject(problem_of(error)[0].slug)
             response = refusal(HTTPConnection(scope), error, self._settings)
             return await response(scope, receive, send)
-        if scope["type"] == "websocket" and SUBPROTOCOL in scope.get("subprotocols", ()):
-            return await self.app(scope, receive, _with_subprotocol(send))
+        if scope["type"] == "websocket":
+            scope["visit"].admit = partial(self._admit, scope)
+            if SUBPROTOCOL in scope.get("subprotocols", ()):
+                return await self.app(scope, receive, _with_subprotocol(send))
         return await self.app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
@@ -82,10 +88,8 @@ class Gatekeeper:
     def _limit(self, scope: Scope, visit: Visit) -> None:
         if self._rates is None:
             return
-        client = scope.get("client")
-        caller = f"key {visit.key}" if visit.key else network_of(client[0] if client else "")
-        verdict = self._rates.take(caller, time.monotonic())
-        visit.headers += verdict.headers
+        verdict = self._rates.take(caller_of(scope), time.monotonic())
+        visit.headers = [*verdict.headers]
         if not verdict.allowed:
             visit.headers.append((b"retry-after", b"%d" % verdict.wait))
             raise RateLimited(f"more than {self._settings.rate_limit:g} requests per second; wait {verdict.wait} s")
@@ -95,6 +99,13 @@ class Gatekeeper:
             path == known or (known.endswith("/*") and path.startswith(known[:-1]))
             for known in self._settings.open_paths
         )
+
+
+def caller_of(scope: Scope) -> str:
+    """Who counts as one: whoever has the same key, or without keys the same address."""
+    visit: Visit = scope["visit"]
+    client = scope.get("client")
+    return f"key {visit.key}" if visit.key else network_of(client[0] if client else "")
 
 
 def _presented_key(scope: Scope) -> bytes:
@@ -132,11 +143,12 @@ def _with_subprotocol(send: Send) -> Send:
 
 def _cors(settings: SafetySettings) -> dict[str, Any]:
     lineage = [ModelReference.header(field) for field in ModelReference.model_fields]
+    explanation = ["X-Explained-Class", "X-Explanation-Method"]
     return {
         "allow_origins": settings.cors_origins,
         "allow_methods": ["GET", "POST", "DELETE"],
         "allow_headers": ["Authorization", "Content-Type", "X-API-Key", "X-Request-Id", "X-Session-Id"],
-        "expose_headers": ["Retry-After", "RateLimit", "X-Prediction-Id", "X-Request-Id", *lineage],
+        "expose_headers": ["Retry-After", "RateLimit", "X-Prediction-Id", "X-Request-Id", *lineage, *explanation],
     }
 
 

@@ -1,7 +1,7 @@
 """Heat maps of the served model, without keeping anybody from an answer.
 
     heat = HeatMaps(metrics, size=16)
-    await heat.explain(room, model, images, targets, receive)          -> float32 (N, S, S) in [0, 1]
+    await heat.explain(room, model, images, targets, client)           -> float32 (N, S, S) in [0, 1]
 
 One thread beside the workers, and where the system lets it (Linux) with a lower priority than theirs: a heat map may
 cost a hundred predictions. A model's `explain.onnx` is loaded with its first heat map and goes with the model. Most
@@ -20,7 +20,6 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
-from starlette.types import Receive
 
 from emotion_detection.explain.bundles import BundleExplainer
 from emotion_detection.explain.heatmaps import Heat
@@ -30,7 +29,7 @@ from serving.errors import Overloaded
 from serving.metrics import Metrics
 from serving.model import ServedModel
 from serving.priority import step_back
-from serving.waiting import WaitingRoom
+from serving.waiting import Client, WaitingRoom
 
 Targets = NDArray[np.int64]
 
@@ -60,13 +59,13 @@ class HeatMaps:
             raise Overloaded(f"{self._size} requests wait for a heat map already; try again later")
 
     async def explain(
-        self, room: WaitingRoom, model: ServedModel, images: Pixels, targets: Targets, receive: Receive
+        self, room: WaitingRoom, model: ServedModel, images: Pixels, targets: Targets, client: Client
     ) -> Heat:
         """Explain classes `targets`, (N,), of uint8 (N, S, S, C).
 
         Args:
             room: where to wait for it.
-            receive: tells when the client leaves.
+            client: for whom.
 
         Returns:
             float32 (N, S, S) in [0, 1].
@@ -74,10 +73,10 @@ class HeatMaps:
         Raises:
             Overloaded: too many wait already.
             ClientGone, TimedOut: the waiting ended before the work.
-            BundleError: the bundle's `explain.onnx` cannot be run.
+            BundleError: the bundle's `explain.onnx` has changed since the model was loaded, or cannot be run.
         """
         self.check_room()
-        [outcome] = await room.wait([self._submit(model, images, targets)], receive)
+        [outcome] = await room.wait([self._submit(model, images, targets)], client)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -98,8 +97,9 @@ class HeatMaps:
         self._waiting -= 1
 
     def _run(self, job: Job, targets: Targets) -> None:
-        images, heat = job.prepare(), list[Heat]()
+        heat: list[Heat] = []
         try:
+            images = job.prepare()
             for place in range(len(images)):  # one by one: between two, the client may leave
                 if job.future.done():
                     return

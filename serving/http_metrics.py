@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.headers import Header
 from serving.histograms import Histogram
 from serving.process_metrics import several_processes
 
@@ -24,8 +25,6 @@ EXAMPLE_SECONDS = 1.0
 """How long an example of a bucket stays before another one takes its place."""
 MAX_EXAMPLE = 128
 """Characters of an example's labels, names included, by the specification of OpenMetrics."""
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 
 class HttpMetrics:
@@ -86,7 +85,7 @@ class MetricsMiddleware:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         status = 500  # what the server answers where the application raises
-        headers: Headers = ()
+        headers: Sequence[Header] = ()
 
         async def send_and_note(message: Message) -> None:
             nonlocal status, headers
@@ -116,7 +115,7 @@ class Examples:
     def __init__(self, series: Histogram) -> None:
         self._series, self._due = series, [0.0] * (len(LATENCY_BUCKETS) + 1)
 
-    def observe(self, start: float, scope: Scope, headers: Headers) -> None:
+    def observe(self, start: float, scope: Scope, headers: Sequence[Header]) -> None:
         """Count a request that ends now.
 
         Args:
@@ -131,7 +130,7 @@ class Examples:
         return self._series.observe(now - start, example_of(scope, headers))
 
 
-def example_of(scope: Scope, headers: Headers) -> dict[str, str]:
+def example_of(scope: Scope, headers: Sequence[Header]) -> dict[str, str]:
     """What an answered request is known by."""
     request = {"request_id": scope["visit"].id} if "visit" in scope else {}
     prediction = next((value for name, value in headers if name == b"x-prediction-id"), b"").decode()

@@ -34,6 +34,7 @@ from serving.problems import KINDS
 from serving.routes import LINEAGE_HEADERS
 from serving.schemas import Answer
 from serving.tensors import BYTES_NAME, HEADER_LENGTH, InferBody, InferRequest
+from serving.waiting import Client
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
 NAME = "emotion-detection"
@@ -217,7 +218,7 @@ async def _rows(context: Context, model: ServedModel, request: Request) -> tuple
     del raw
     try:
         job = partial(_faces, context, body)
-        [outcome] = await context.room.wait(context.queue.submit(model, [job]), request.receive)
+        [outcome] = await context.room.wait(context.queue.submit(model, [job]), Client(request.receive))
     finally:
         context.uploads.release(size)
     if isinstance(outcome, Exception):

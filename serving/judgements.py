@@ -1,8 +1,9 @@
 """What people say of answers: looked up, counted once, and kept with the face where that is wanted.
 
 What was answered stands in the prediction id, signed, so that nothing has to be remembered of answers that nobody
-judges, and any process, or server with the same secret, can take the feedback. The first word on a face counts; the
-same word again does no harm, another one is refused, since a counter cannot take back.
+judges: any process, or server with the same secret, takes the feedback, if it has loaded that version since its start.
+The first word on a face counts; the same word again does no harm, another one is refused, since a counter cannot take
+back. Servers whose `feedback_directory` is not the same do not know of each other's: each would count the same word.
 """
 
 from __future__ import annotations

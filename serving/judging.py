@@ -1,7 +1,7 @@
 """From an image file to the faces in it and the model's probabilities for them.
 
-looks, outcomes = await look(context, model, options, images, receive)      # each look keeps what it found
-model, cut, rows = await judge(context, options, [image], receive, model)   # one image
+looks, outcomes = await look(context, model, options, images, client)       # each look keeps what it found
+model, cut, rows = await judge(context, options, [image], client, model)    # one image
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
-from starlette.types import Receive
-
-from emotion_detection.crops import Cut
+from emotion_detection.crops import Cut, Cutter
 from emotion_detection.errors import ImageError
 from emotion_detection.preprocess import Pixels
 from serving.batching import Outcome
@@ -22,6 +20,7 @@ from serving.engine import Probabilities
 from serving.histograms import Histogram
 from serving.model import ServedModel
 from serving.schemas import FaceOptions
+from serving.waiting import Client
 
 SMALL_FILE, SMALL_IMAGE = 8_192, 96 * 96
 """Bytes of a file, and pixels in it, up to which it is decoded on the event loop: for a face that has been cut out
@@ -44,19 +43,20 @@ class Looking:
         settings = self._context.settings
         if len(self._image) <= min(SMALL_FILE, settings.max_bytes) and self._options.faces in {"auto", "none"}:
             with suppress(ImageError):
-                limit = min(SMALL_IMAGE, settings.max_pixels)
-                self._cut(self._image, limit, self._context.metrics.at_once_seconds)
+                limit, cutter = min(SMALL_IMAGE, settings.max_pixels), self._context.cutter_on_the_loop
+                self._cut(self._image, cutter, limit, self._context.metrics.at_once_seconds)
 
     def __call__(self) -> Pixels:
         image, self._image = self._image, b""  # it is not held while the answer is waited for
         if self.cut is None:
             self._context.uploads.check_image(image)
-            return self._cut(image, self._context.settings.max_pixels, self._context.metrics.decode_seconds)
+            limit, seconds = self._context.settings.max_pixels, self._context.metrics.decode_seconds
+            return self._cut(image, self._context.cutter, limit, seconds)
         return self.cut.images
 
-    def _cut(self, image: bytes, limit: int, seconds: Histogram) -> Pixels:
+    def _cut(self, image: bytes, cutter: Cutter, limit: int, seconds: Histogram) -> Pixels:
         info, start = self._info, time.perf_counter()
-        self.cut = self._context.cutter.cut_file(image, info.image_size, info.channels, self._options.faces, limit)
+        self.cut = cutter.cut_file(image, info.image_size, info.channels, self._options.faces, limit)
         seconds.observe(time.perf_counter() - start)
         self._context.metrics.faces.observe(self.cut)
         return self.cut.images
@@ -73,13 +73,13 @@ class Judged(NamedTuple):
 
 
 async def look(
-    context: Context, model: ServedModel, options: FaceOptions, images: list[bytes], receive: Receive
+    context: Context, model: ServedModel, options: FaceOptions, images: list[bytes], client: Client
 ) -> tuple[list[Looking], list[Outcome]]:
     """Find the faces of images and judge them.
 
     Args:
         images: emptied, so that each goes as soon as it is decoded, unless the champion may need them.
-        receive: tells when the client leaves.
+        client: who waits for it.
 
     Raises:
         Overloaded: there is no room for them.
@@ -90,14 +90,14 @@ async def look(
         looks[0].look_at_once()
     if not model.on_trial:
         images.clear()
-    outcomes = await context.room.wait(context.queue.submit(model, looks), receive)
+    outcomes = await context.room.wait(context.queue.submit(model, looks), client)
     if model.on_trial:
         check(outcomes)
     return looks, outcomes
 
 
 async def judge(
-    context: Context, options: FaceOptions, images: list[bytes], receive: Receive, model: ServedModel
+    context: Context, options: FaceOptions, images: list[bytes], client: Client, model: ServedModel
 ) -> Judged:
     """As `look`, for one image.
 
@@ -105,7 +105,7 @@ async def judge(
         Overloaded, ClientGone, TimedOut: there is no room, or the waiting ended before the work.
         ImageError: the image cannot be used.
     """
-    [found], [outcome] = await look(context, model, options, images, receive)
+    [found], [outcome] = await look(context, model, options, images, client)
     if isinstance(outcome, Exception):
         raise outcome
     assert found.cut is not None  # noqa: S101  (without it there would be no rows)

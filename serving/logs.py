@@ -83,7 +83,7 @@ class AccessLog:
         if self._json:
             line = _json(now, "INFO", "access", fields)
         else:
-            line = "INFO: access: " + " ".join([f"{name}={value}" for name, value in fields.items()])
+            line = f"INFO: access: {'=%s '.join(fields)}=%s" % tuple(fields.values())
         if not self._lines:
             asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
         self._lines.append(line)

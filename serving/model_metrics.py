@@ -26,7 +26,7 @@ from serving.process_metrics import several_processes
 log = logging.getLogger(__name__)
 MODEL_LABELS = ("name", "version", "run_id", "architecture", "commit", "data_hash", "bundle_sha256", "precision")
 LEAST_SHARE = 1e-6
-"""Of a class, as in `stats.population_stability_index`: what is never expected would be infinitely far off."""
+"""Of a class, for the population stability index: what is never expected would be infinitely far off."""
 
 
 class Prediction(NamedTuple):

@@ -6,6 +6,7 @@ visit, so that a page and a server of different age never meet.
 
 from __future__ import annotations
 
+import asyncio
 import mimetypes
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
+from emotion_detection.bundle import file_sha256
 from serving.errors import NotReady
 from serving.problems import documented
 from serving.routes import LINEAGE_HEADERS, CurrentModel
@@ -68,9 +70,18 @@ async def model_file(request: Request, model: CurrentModel) -> Response:
     The ETag is the file's SHA-256; the headers say which model it is, and in which precision.
     """
     path = model.engine.graph
-    headers = {"ETag": f'"{model.bundle.info.files[path.name]}"', **_CACHING, **ModelReference.of(model).headers()}
+    sha256 = model.bundle.info.files[path.name]
+    headers = {"ETag": f'"{sha256}"', **_CACHING, **ModelReference.of(model).headers()}
     if headers["ETag"] in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    if not path.is_file():
-        raise NotReady(f"{path.name} is no longer on the server's disk; its model still answers")
+    if not await asyncio.to_thread(_is_still, path, sha256):
+        raise NotReady(f"{path.name} is no longer on the server's disk, or another one; the model still answers")
     return FileResponse(path, media_type="application/octet-stream", headers=headers)
+
+
+def _is_still(path: Path, sha256: str) -> bool:
+    """Whether a file is what the model was loaded from: the directory may have been written anew since."""
+    try:
+        return file_sha256(path) == sha256
+    except OSError:
+        return False

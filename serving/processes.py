@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 from functools import partial
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -67,8 +68,13 @@ def _supervise(config: uvicorn.Config) -> None:
 
 class _Supervisor(Multiprocess):
     def keep_subprocess_alive(self) -> None:
-        """Replace processes that died; what they counted stays, what they showed of their state goes."""
-        before = {process.pid for process in self.processes}
+        """Replace processes that died; what they counted stays, what they showed of their state goes.
+
+        The files tell which those are: signals replace and end processes too (HUP, TTOU), and give up new ones that
+        are not ready in time.
+        """
         super().keep_subprocess_alive()
-        for pid in before - {process.pid for process in self.processes}:
+        alive = {str(process.pid) for process in self.processes}
+        shown = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("gauge_live*_*.db")
+        for pid in {file.stem.rpartition("_")[2] for file in shown} - alive:
             mark_process_dead(pid)  # type: ignore[no-untyped-call]

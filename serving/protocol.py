@@ -1,9 +1,11 @@
-"""HTTP/1.1 as uvicorn and httptools speak it, with four differences.
+"""HTTP/1.1 as uvicorn and httptools speak it, with five differences.
 
 * Clients that do not speak are cut off: uvicorn waits for ever for the rest of a request.
 * The end loses nothing: uvicorn closes idle connections at once, and with them a request that is already on its way.
   Here a connection is told by its next answer (`Connection: close`), or closed when nothing came for `LINGER` seconds.
-* Head and body of an answer are one system call and one packet, not two.
+* Whoever does not read is cut off as well.
+* Head and body of an answer are one system call and one packet, not two; headers that many answers share are lines
+  already (headers.py).
 * What turnstile.py stops is refused as soon as its head is there; its body is read, and goes nowhere.
 """
 
@@ -18,12 +20,12 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from serving.headers import SECURITY_HEADERS
+from serving.headers import ADD_LINES, SECURITY_HEADERS, Block
 from serving.turnstile import TURNSTILE, Turnstile
 
 _WEBSOCKET_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 MAX_HEAD = 32_768
-"""Bytes of the head of a request; uvicorn has no limit."""
+"""Bytes of the head of a request, its first line included; uvicorn has no limit."""
 LINGER = 1.0
 """Seconds for which an idle connection stays open after the server has been told to end."""
 
@@ -32,14 +34,23 @@ _silenced.setLevel(logging.CRITICAL)  # access.py logs failures; uvicorn takes e
 
 
 class _Corked:
-    """A transport that holds the head of an answer back until its body comes."""
+    """A transport that holds the head of an answer back until its body comes, and does not wait for ever to be read."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self.transport, self._head = transport, b""
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        """Args:
+        seconds: how long it may take until what was written is read.
+        """
+        self.transport, self._loop, self._seconds = transport, loop, seconds
+        self._head = self._lines = b""
+        self._end: asyncio.TimerHandle | None = None
+
+    def add_lines(self, lines: bytes) -> None:
+        """Put header lines into the next head."""
+        self._lines += lines
 
     def write(self, data: bytes) -> None:
         if not self._head and data.startswith(b"HTTP/1.1 ") and not data.startswith(b"HTTP/1.1 1"):  # 100 Continue
-            self._head = data
+            self._head, self._lines = data[:-2] + self._lines + data[-2:], b""
         else:
             self.transport.write(self._head + data)
             self._head = b""
@@ -51,6 +62,18 @@ class _Corked:
     def close(self) -> None:
         self.flush()
         self.transport.close()
+        self.abort_later()  # closing waits until all is read
+
+    def abort_later(self) -> None:
+        """End the connection after a while, unless `stay` is called before."""
+        if self._end is None:
+            self._end = self._loop.call_later(self._seconds, self.transport.abort)
+
+    def stay(self) -> None:
+        """What was written has been read, or the connection is gone."""
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)
@@ -84,7 +107,7 @@ class Protocol(HttpToolsProtocol):
 
         Args:
             head_seconds: how long the head of a request may take; at first, from the start of the connection.
-            body_seconds: how long the body may take.
+            body_seconds: how long the body may take, and an answer until it is read.
         """
         super().__init__(*args, **kwargs)
         self._head_seconds, self._body_seconds = head_seconds, body_seconds
@@ -93,32 +116,51 @@ class Protocol(HttpToolsProtocol):
         self._guard: asyncio.TimerHandle | None = None
         self._ending = False
         self._head_size = 0
+        self._heads = 0
+        """How many begin in what is being received."""
         self._turnstile: Turnstile | None = self.app_state.get(TURNSTILE)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.transport = self._corked = _Corked(transport)  # type: ignore[assignment]
+        self.transport = self._corked = _Corked(transport, self.loop, self._body_seconds)  # type: ignore[assignment]
         self._close_after(self._head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._relax()
         super().connection_lost(exc)
+        self._corked.stay()
 
     def data_received(self, data: bytes) -> None:
+        alone, self._heads = 0 if self._unfinished else 1, 0
         super().data_received(data)
-        if self._unfinished == "head" and not self.transport.is_closing():
-            self._check_head(len(data))
-        if self._unfinished and self._guard is None:
-            self._close_after(self._head_seconds if self._unfinished == "head" else self._body_seconds)
+        if self._unfinished == "head" and self._heads == alone and not self.transport.is_closing():
+            self._check_head(len(data))  # all of it: before this head there was nothing else
+        if self._guard is None and self in self.connections:  # which it is not once it is a WebSocket
+            self._watch()
+
+    def pause_writing(self) -> None:
+        """Nobody reads what has been written, for now."""
+        super().pause_writing()
+        self._corked.abort_later()
+
+    def resume_writing(self) -> None:
+        """Most of it has been read."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._corked.stay()
 
     def on_message_begin(self) -> None:
         self._unfinished, self._head_size = "head", 0
+        self._heads += 1
         super().on_message_begin()
+        self.scope["extensions"] = {ADD_LINES: self._corked.add_lines}  # type: ignore[dict-item]
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_size += len(name) + len(value)
-        if self._head_size > MAX_HEAD:
-            raise ValueError("the parser ends here, and uvicorn asks for `send_400_response`")
+        self._count(len(name) + len(value))
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -178,12 +220,20 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is answered with a problem document as well."""
-        if self._unfinished == "body" and self.cycle is not None and self.cycle.response_started:
-            self.transport.close()  # its answer is there already
+        answered = self.cycle is not None and self.cycle.response_started
+        if answered and (self._unfinished == "body" or not self.cycle.response_complete):
+            self.transport.close()  # its answer, or one before it, is there already
         elif self._head_size > MAX_HEAD:
-            self._refuse(431, "head-too-large", "Head too large", f"more than {MAX_HEAD} bytes of header lines")
+            self._refuse(
+                431, "head-too-large", "Head too large", f"more than {MAX_HEAD} bytes of address and header lines"
+            )
         else:
             self._refuse(400, "invalid-http", "Invalid HTTP", msg)
+
+    def _count(self, size: int) -> None:
+        self._head_size += size
+        if self._head_size > MAX_HEAD:
+            raise ValueError("the parser ends here, and uvicorn asks for `send_400_response`")
 
     def _check_head(self, size: int) -> None:
         """Of a line that does not come to its end, the parser says nothing."""
@@ -194,17 +244,29 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, status: int, slug: str, title: str, detail: str) -> None:
         problem = {"type": f"urn:problem:{slug}", "title": title, "status": status, "detail": detail}
         body = json.dumps(problem).encode()
-        headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close"), *SECURITY_HEADERS]
-        head = b"".join(b"%s: %s\r\n" % header for header in headers) + b"content-length: %d\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[status] + head + body)
+        kind, size = (b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))
+        head = Block([kind, size, (b"connection", b"close"), *SECURITY_HEADERS]).lines
+        self._corked.transport.write(STATUS_LINE[status] + head + b"\r\n" + body)
         self.transport.close()
+
+    def _watch(self) -> None:
+        """Set a time for what the client has to send.
+
+        Any byte has stopped uvicorn's clock for idle connections, an empty line between two requests too.
+        """
+        idle = self.timeout_keep_alive_task is None and (self.cycle is None or self.cycle.response_complete)
+        if self._unfinished == "body":
+            self._close_after(self._body_seconds)
+        elif self._unfinished or idle:
+            self._close_after(self._head_seconds)
 
     def _close_after(self, seconds: float) -> None:
         self._relax()
         self._guard = self.loop.call_later(seconds, self._cut_off, seconds)
 
     def _cut_off(self, seconds: float) -> None:
-        if self.pipeline:  # an earlier request is still being answered, and this one is not read meanwhile
+        answering = self._unfinished == "head" and self.cycle is not None and not self.cycle.response_complete
+        if self.pipeline or answering:  # an earlier request: its client may wait for the answer before it goes on
             self._close_after(seconds)
         elif self._unfinished and (self._unfinished == "head" or not self.cycle.response_started):
             detail = f"the {self._unfinished} of the request did not arrive within {seconds:g} s"

@@ -14,7 +14,8 @@ import ipaddress
 import math
 from typing import NamedTuple
 
-Header = tuple[bytes, bytes]
+from serving.headers import Header
+
 CALLERS = 10_000
 """Buckets that are kept; with more, the one that has not been used for longest is forgotten."""
 

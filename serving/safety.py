@@ -48,7 +48,8 @@ class SafetySettings(BaseSettings):
     )
     """Paths that ask for no key; `/*` at the end stands for all below. Webhooks carry a signature of their own."""
     rate_limit: float = Field(0, ge=0)
-    """Requests per second that one key, or without keys one address, may send for long; 0: any number."""
+    """Requests, and frames of streams, per second that one key, or without keys one address, may send for long; 0: any
+    number."""
     rate_burst: int = Field(0, ge=0)
     """Requests that it may send at once after a pause; 0: what `rate_limit` gives in 10 s."""
     cors_origins: Words = ()
@@ -56,7 +57,7 @@ class SafetySettings(BaseSettings):
     allowed_hosts: Words = ()
     """Names in the Host header that are answered, `*.example.org` for all below; none: any."""
     log_format: Literal["text", "json"] = "text"
-    """How the log looks; both have the same fields."""
+    """How the log looks; json has the time of each line as well."""
     access_log: CliImplicitFlag[bool] = True
     """Log a line for each request: id, route, status, time, bytes, name of the key."""
     log_addresses: CliImplicitFlag[bool] = False

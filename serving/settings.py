@@ -12,7 +12,7 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import CliSuppress, SettingsConfigDict
@@ -103,6 +103,8 @@ class Settings(FeedbackSettings, RolloutSettings, SafetySettings):
     """Requests that may wait for heat maps; with more, they are refused with 503."""
     max_streams: int = Field(64, ge=1)
     """WebSockets of /stream that may be open at a time."""
+    max_streams_per_caller: int = Field(0, ge=0)
+    """Of these, as many as one key, or without keys one address, may have; 0: any number."""
     max_frame_bytes: int = Field(2_000_000, ge=1)
     """Largest frame of a stream, bytes."""
     stream_rate: float = Field(60.0, gt=0)
@@ -114,7 +116,7 @@ class Settings(FeedbackSettings, RolloutSettings, SafetySettings):
     head_seconds: float = Field(10.0, gt=0)
     """How long a client may take to send the head of a request."""
     body_seconds: float = Field(30.0, gt=0)
-    """How long a client may take to send the body."""
+    """How long a client may take to send the body, or to read the answer."""
     answer_seconds: float = Field(30.0, gt=0)
     """How long a request whose body has arrived may wait for its answer; then it is refused with 503."""
     keep_alive_seconds: int = Field(20, ge=1)
@@ -213,6 +215,13 @@ def _explain(item: Mapping[str, Any]) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if not item["loc"]:  # two settings that contradict each other
         return f"settings: {message}"
-    name = str(item["loc"][0])
+    name, message = str(item["loc"][0]), message[0].lower() + message[1:]
     variable, option = PREFIX + name.upper(), "--" + name.replace("_", "-")
-    return f"{variable} or {option}: found {item['input']!r}; {message[0].lower()}{message[1:]}"
+    if _is_secret(name):
+        return f"{variable}: {message}"
+    return f"{variable} or {option}: found {item['input']!r}; {message}"
+
+
+def _is_secret(name: str) -> bool:
+    annotation = Settings.model_fields[name].annotation if name in Settings.model_fields else None
+    return SecretStr in (annotation, *get_args(annotation))

@@ -8,8 +8,9 @@ One frame at a time is in work. Of those that arrive meanwhile only the last is 
 answers are never older than one frame.
 
 The connection ends with 1000 (no frame for `stream_idle_seconds`), 1003 (a text message), 1008 (more frames/s than
-`stream_rate`), 1009 (larger than `max_frame_bytes`), 1012 (the server ends). It is refused with a problem document
-before it begins: 403 for a page from elsewhere, 422 for a wrong parameter, 503 where there is no model or no room.
+`stream_rate` or than the caller has left of `rate_limit`, or a key that is no longer valid), 1009 (larger than
+`max_frame_bytes`), 1012 (the server ends). It is refused with a problem document before it begins: 403 for a page from
+elsewhere, 422 for a wrong parameter, 429 where the caller has too many, 503 where there is no model or no room.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,12 +30,24 @@ from starlette.responses import JSONResponse
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
 
+from serving.access import Visit
 from serving.context import Context
 from serving.detect import parse_options
-from serving.errors import ForeignOrigin, InvalidRequest, NotReady, Overloaded, RequestError, UpgradeRequired
+from serving.errors import (
+    ForeignOrigin,
+    InvalidRequest,
+    NotReady,
+    Overloaded,
+    RateLimited,
+    RequestError,
+    UpgradeRequired,
+)
+from serving.gatekeeper import caller_of
 from serving.judging import judge
 from serving.problems import INTERNAL, MEDIA_TYPE, documented, headers_of, problem_of
 from serving.schemas import FaceOptions
+from serving.settings import Settings
+from serving.waiting import Client
 
 log = logging.getLogger(__name__)
 router = APIRouter()
@@ -41,7 +55,7 @@ WINDOW = 10.0
 """Seconds over which the rate of frames is taken, so that a burst does no harm."""
 
 
-_ERRORS = (ForeignOrigin, InvalidRequest, NotReady, Overloaded, UpgradeRequired)
+_ERRORS = (ForeignOrigin, InvalidRequest, NotReady, Overloaded, RateLimited, UpgradeRequired)
 
 
 class Ending(NamedTuple):
@@ -58,25 +72,52 @@ class Frame:
     """Counted from 1."""
 
 
+class OpenStreams:
+    """How many there are, and whose. Belongs to one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._most, self._most_of_one = settings.max_streams, settings.max_streams_per_caller
+        self._open: Counter[str] = Counter()
+
+    def enter(self, caller: str) -> None:
+        """Take a place; `leave` must follow.
+
+        Raises:
+            Overloaded: there is none.
+            RateLimited: this caller has its share already.
+        """
+        if self._open.total() >= self._most:
+            raise Overloaded(f"{self._most} streams are open already; try again later")
+        if self._most_of_one and self._open[caller] >= self._most_of_one:
+            raise RateLimited(f"this caller has {self._most_of_one} streams open already; close one of them")
+        self._open[caller] += 1
+
+    def leave(self, caller: str) -> None:
+        """Give the place back."""
+        self._open -= Counter([caller])  # callers without any are forgotten
+
+
 @router.websocket("/stream")
 async def stream(socket: WebSocket) -> None:
     """Judge frames until the client has enough; every problem of the request itself ends it before it begins."""
     context: Context = socket.app.state.context
+    caller = caller_of(socket.scope)
     try:
         _check_origin(socket, context.settings.cors_origins)
         options = parse_options(socket.scope["query_string"], FaceOptions)
         context.slot.current()
-        if context.streams.locked():
-            raise Overloaded(f"{context.settings.max_streams} streams are open already; try again later")
+        context.streams.enter(caller)
     except RequestError as error:
         await _refuse(socket, context, error)
         return
-    async with context.streams:
+    try:
         await socket.accept()
         with context.metrics.streams.open.track_inprogress(), suppress(WebSocketDisconnect):
             ending = await Stream(context, socket, options).run()
             if ending is not None:
                 await socket.close(*ending)
+    finally:
+        context.streams.leave(caller)
 
 
 @router.get(
@@ -94,8 +135,8 @@ async def describe(options: Annotated[FaceOptions, Query()]) -> None:
         {"frame": 7, "dropped": 2, "detection": {"label": "happy", ...}}
         {"frame": 8, "dropped": 0, "problem": {"type": "urn:problem:broken-image", ...}}
 
-    The server closes with 1000 after a pause, 1003 on a text message, 1008 on too many frames/s, 1009 on a frame that
-    is too large, 1012 when it ends.
+    The server closes with 1000 after a pause, 1003 on a text message, 1008 on too many frames/s or once the key is no
+    longer valid, 1009 on a frame that is too large, 1012 when it ends.
     """
     raise UpgradeRequired(f"this is a WebSocket: new WebSocket('ws://.../stream?faces={options.faces}')")
 
@@ -107,6 +148,7 @@ class Stream:
         self._context, self._socket, self._options = context, socket, options
         self._newest: asyncio.Queue[Frame] = asyncio.Queue(1)
         self._rate = _Rate(context.settings.stream_rate)
+        self._visit: Visit = socket.scope["visit"]
         self._arrived = self._answered = 0
 
     async def run(self) -> Ending | None:
@@ -142,6 +184,11 @@ class Stream:
             return Ending(1009, f"more than {settings.max_frame_bytes} bytes")
         if not self._rate.allows():
             return Ending(1008, f"more than {settings.stream_rate:g} frames/s")
+        try:
+            self._visit.admit()
+        except RequestError as error:
+            self._context.metrics.reject(problem_of(error)[0].slug)
+            return Ending(1008, str(error))
         if self._newest.full():
             self._newest.get_nowait()
             self._context.metrics.streams.dropped.inc()
@@ -171,7 +218,7 @@ class Stream:
     async def _detect(self, data: bytes) -> str:
         context = self._context
         model = context.challenger.canary.choose(self._socket.scope)  # a stream may see several
-        work = partial(judge, context, self._options, [data], _never)
+        work = partial(judge, context, self._options, [data], Client(_never))
         model, cut, rows = await context.challenger.canary.attempt(model, work)
         return context.answers_of(model).detection(cut, rows)[1]
 
@@ -198,6 +245,7 @@ async def _never() -> Message:
 
 async def _refuse(socket: WebSocket, context: Context, error: RequestError) -> None:
     kind, problem = problem_of(error)
+    context.metrics.reject(kind.slug)
     headers = headers_of(kind, context.settings)
     await socket.send_denial_response(JSONResponse(problem.model_dump(), kind.status, headers, MEDIA_TYPE))
 

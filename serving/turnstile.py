@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from serving.access import RequestIds, Visit, describe
 from serving.context import Context
 from serving.detect import PATH
-from serving.headers import SECURITY_HEADERS, Header
+from serving.headers import SECURITY_HEADERS, Block, Header
 from serving.logs import AccessLog
 from serving.problems import written_refusal
 
@@ -35,8 +35,7 @@ class Turnstile:
         self._log = log if context.settings.access_log else None
         self._cors, self._addresses = bool(context.settings.cors_origins), context.settings.log_addresses
         self._kind, headers, body = written_refusal(self._queue.overloaded(), context.settings)
-        headers = [*headers, (b"content-length", b"%d" % len(body)), *SECURITY_HEADERS]
-        head = b"".join(b"%s: %s\r\n" % header for header in headers)
+        head = Block([*headers, (b"content-length", b"%d" % len(body)), *SECURITY_HEADERS]).lines
         self._start, self._end, self._size = head + b"x-request-id: ", b"\r\n\r\n" + body, len(body)
         self._seconds = context.metrics.latency.labels(PATH, str(self._kind.status))
 
@@ -67,5 +66,4 @@ class Turnstile:
             visit = Visit(identity, status=self._kind.status, size=self._size)
             address = client[0] if self._addresses and client else ""
             self._log.add(time.time(), describe(visit, "POST", PATH, 0.0, address))
-        first = b"".join([b"%s: %s\r\n" % header for header in common])
-        return _STATUS_LINE + first + self._start + identity.encode() + self._end
+        return _STATUS_LINE + Block(common).lines + self._start + identity.encode() + self._end

@@ -13,6 +13,7 @@ from serving.multipart import Part, boundary_of, parse_form
 from serving.settings import Settings
 
 FIELD = "file"
+_NAME = FIELD.encode()
 FORM_OVERHEAD = 16_384
 """Bytes that a form may have around its file."""
 OTHER_PARTS = 16
@@ -77,14 +78,17 @@ class Uploads:
             ImageTooLarge, Overloaded, IncompleteBody: as `receive`.
         """
         _check_size(int(announced) if announced.isdigit() else 0, limit)
-        chunks: list[bytes] = []
+        body, more = bytearray(), True  # a list of chunks of a few bytes would take many times as many
         try:
-            while await self._receive_chunk(receive, chunks):
-                _check_size(sum(map(len, chunks)), limit)
+            while more:
+                chunk, more = await _chunk(receive)
+                body += chunk
+                self._hold(len(chunk))
+                _check_size(len(body), limit)
         except BaseException:
-            self.release(sum(map(len, chunks)))
+            self.release(len(body))
             raise
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return bytes(body)
 
     def release(self, size: int) -> None:
         """Count so many bytes as held no more."""
@@ -102,12 +106,12 @@ class Uploads:
             return [body]
         most = self._settings.max_images
         parts = parse_form(body, boundary_of(content_type), most + OTHER_PARTS)
-        images = [part.data for part in parts if part.name == FIELD.encode()]
-        if not images or not all(part.is_file for part in parts if part.name == FIELD.encode()):
+        images = [part for part in parts if part.name == _NAME]
+        if not images or not all(part.is_file for part in images):
             raise MissingFile(f"{_found(parts)}; {EXPECTED}")
         if len(images) > most:
             raise TooManyImages(f"the form has {len(images)} images; at most {most} are taken at once")
-        return images
+        return [image.data for image in images]
 
     def check_image(self, image: bytes) -> None:
         """Do nothing, or fail for a file that is too large; within a form it can be one of many.
@@ -117,17 +121,10 @@ class Uploads:
         """
         _check_size(len(image), self._settings.max_bytes)
 
-    async def _receive_chunk(self, receive: Receive, chunks: list[bytes]) -> bool:
-        """Append the next chunk; whether there will be more."""
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise IncompleteBody("the body ended early")
-        chunk: bytes = message.get("body", b"")
-        chunks.append(chunk)
-        self._held += len(chunk)
+    def _hold(self, size: int) -> None:
+        self._held += size
         if self._held > self._settings.max_buffer_bytes:
             raise Overloaded("too many bytes are being received; try again later")
-        return bool(message.get("more_body", False))
 
     def _limit(self, content_type: bytes) -> int:
         if _is_form(content_type):
@@ -138,12 +135,20 @@ class Uploads:
         return self._settings.max_bytes
 
 
+async def _chunk(receive: Receive) -> tuple[bytes, bool]:
+    """The next part of a body, and whether there will be more."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise IncompleteBody("the body ended early")
+    return message.get("body", b""), message.get("more_body", False)
+
+
 def _is_form(content_type: bytes) -> bool:
     return content_type[:19].lower() == b"multipart/form-data" and content_type[19:].lstrip()[:1] in (b"", b";")
 
 
 def _found(parts: list[Part]) -> str:
-    if any(part.name == FIELD.encode() for part in parts):
+    if any(part.name == _NAME for part in parts):
         return f"the field `{FIELD}` is text, without a file name"
     names = sorted({part.name.decode("utf-8", "replace") for part in parts})
     return f"the form has the fields {names}" if names else "the form is empty"

@@ -1,9 +1,11 @@
 """Requests that wait for their answer, and what ends the waiting: the answer, a client that leaves, a deadline.
 
-    outcomes = await room.wait(jobs, receive)
+    client = Client(receive)                       # as soon as the body of its request is there
+    outcomes = await room.wait(jobs, client)
 
 One timer looks after all of them. Most answers are there before it comes by for the first time, and cost nothing;
-whoever waits longer gets a task that notices when the client leaves. Its jobs are done then, and are not computed.
+whoever waits longer gets a task that notices when the client leaves. Its jobs are done then, and are neither computed
+nor kept.
 """
 
 from __future__ import annotations
@@ -22,10 +24,19 @@ TICK = 0.025
 
 
 @dataclass(eq=False, slots=True)
+class Client:
+    """Who waits, once or several times for one request: there is one deadline for all of it."""
+
+    receive: Receive
+    """Tells when it leaves."""
+    since: float = field(default_factory=time.monotonic)
+    """When the request was there to its end."""
+
+
+@dataclass(eq=False, slots=True)
 class _Waiter:
     jobs: list[Job]
-    receive: Receive
-    since: float = field(default_factory=time.monotonic)
+    client: Client
     listener: asyncio.Task[None] | None = None
 
     def settle(self, error: Exception) -> None:
@@ -33,7 +44,7 @@ class _Waiter:
             job.settle(error)
 
     async def listen(self) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
+        while (await self.client.receive())["type"] != "http.disconnect":
             pass
         self.settle(ClientGone("the client left"))
 
@@ -43,19 +54,19 @@ class WaitingRoom:
 
     def __init__(self, seconds: float) -> None:
         """Args:
-        seconds: longest that a request may wait.
+        seconds: longest that a client may wait.
         """
         self._seconds = seconds
-        self._waiters: dict[_Waiter, None] = {}  # oldest first
+        self._waiters: dict[_Waiter, None] = {}  # oldest first, but for those that wait once more
         self._timer: asyncio.TimerHandle | None = None
 
-    async def wait(self, jobs: list[Job], receive: Receive) -> list[Outcome]:
+    async def wait(self, jobs: list[Job], client: Client) -> list[Outcome]:
         """Until all jobs are done.
 
         Returns:
             One outcome for each job; `ClientGone` or `TimedOut` where the waiting ended before the work.
         """
-        waiter = _Waiter(jobs, receive)
+        waiter = _Waiter(jobs, client)
         self._waiters[waiter] = None
         if self._timer is None:
             self._look_again()
@@ -64,7 +75,7 @@ class WaitingRoom:
         finally:
             del self._waiters[waiter]
             for job in jobs:
-                job.future.cancel()  # nothing where all went well
+                job.forget()
             if waiter.listener is not None:
                 waiter.listener.cancel()
                 waiter.listener = None  # it refers to the waiter: together they would be garbage for a while
@@ -75,9 +86,9 @@ class WaitingRoom:
     def _look(self) -> None:
         now = time.monotonic()
         for waiter in self._waiters:
-            if now - waiter.since < TICK:
+            if now - waiter.client.since < TICK:
                 break
-            if now - waiter.since > self._seconds:
+            if now - waiter.client.since > self._seconds:
                 waiter.settle(TimedOut(f"no answer within {self._seconds:g} s"))
             elif waiter.listener is None:
                 waiter.listener = asyncio.create_task(waiter.listen())

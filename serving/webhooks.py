@@ -18,10 +18,10 @@ import time
 
 from fastapi import APIRouter, Request
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect
 
+from emotion_detection.errors import ImageTooLarge
 from serving.context import context_of
-from serving.errors import BadSignature, IncompleteBody, InvalidRequest
+from serving.errors import BadSignature, IncompleteBody, InvalidRequest, Overloaded
 from serving.problems import documented
 from serving.schemas import Accepted
 
@@ -36,7 +36,7 @@ router = APIRouter()
     "/webhooks/mlflow",
     status_code=202,
     summary="Ask the registry now",
-    responses=documented(BadSignature, InvalidRequest, IncompleteBody),
+    responses=documented(BadSignature, InvalidRequest, IncompleteBody, Overloaded),
 )
 async def registry_changed(request: Request) -> Accepted:
     """For MLflow's webhooks, such as `model_version_alias.created`; the signature is required."""
@@ -68,12 +68,10 @@ def verify(secret: str, headers: Headers, body: bytes, now: float) -> None:
 
 
 async def _receive(request: Request) -> bytes:
-    body = b""
+    uploads, announced = context_of(request).uploads, request.headers.get("content-length", "").encode("latin-1")
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BYTES:
-                raise InvalidRequest(f"more than {MAX_BYTES} bytes; webhooks of MLflow are smaller")
-    except ClientDisconnect:
-        raise IncompleteBody("the body ended early") from None
+        body = await uploads.receive_bytes(request.receive, announced, MAX_BYTES)
+    except ImageTooLarge:
+        raise InvalidRequest(f"more than {MAX_BYTES} bytes; webhooks of MLflow are smaller") from None
+    uploads.release(len(body))
     return body

@@ -90,6 +90,7 @@ class Clients:
             except Exception as error:
                 with self._lock:
                     self.outcome.failed.append(repr(error))
+                connection.close()  # after half an exchange it would refuse every other request
         connection.close()
 
     def _note(self, version: str, probabilities: NDArray[np.float64]) -> None:

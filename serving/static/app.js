@@ -88,28 +88,30 @@ async function startCamera() {
   state.turn += 1;
   state.file = null;
   timeline.clear();
-  state.camera = new Camera({
+  const camera = (state.camera = new Camera({
     stream: able.stream,
     judge: () => (onDevice() ? judgeFrame : null),
     onAnswer: showFrame,
     onProblem: tell,
-  });
+  }));
   $("camera").setAttribute("aria-pressed", true);
   $("camera").textContent = "Stop the camera";
   $("heat").disabled = true;
   $("song").hidden = true;
   $("summary").textContent = "Starting the camera …";
   try {
-    await state.camera.start();
+    await camera.start();
   } catch (problem) {
+    if (state.camera !== camera) return;
     stopCamera();
     return tell(new Problem(0, "No camera", problem.message));
   }
+  if (state.camera !== camera) return; // stopped while the browser still asked
   forget();
   $("empty").hidden = true;
   $("stream").hidden = false;
   picture.mark([], 0);
-  const { video } = state.camera;
+  const { video } = camera;
   picture.show(video, video.videoWidth, video.videoHeight);
   picture.frame(onDevice());
   draw();

@@ -106,10 +106,9 @@ def id_prefix(version: str, digest: str) -> str:
 def new_id(prefix: str) -> str:
     """A name that was never given before, without what was seen; not a secret."""
     milliseconds, bits = time.time_ns() // 1_000_000, getrandbits(74)
-    return (
-        f"{prefix}-{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7{bits >> 62:03x}"
-        f"-{0x8000 | (bits >> 48 & 0x3FFF):04x}-{bits & 0xFFFFFFFFFFFF:012x}"
-    )
+    uuid = milliseconds << 80 | 7 << 76 | bits >> 62 << 64 | 0b10 << 62 | bits & (1 << 62) - 1
+    digits = uuid.to_bytes(16).hex()
+    return f"{prefix}-{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def parse_id(text: str) -> PredictionId | None:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from struct import Struct
 
 import cv2
 import numpy as np
@@ -35,6 +36,7 @@ _TURNS = {  # what sets an image of each EXIF orientation upright
     8: Image.Transpose.ROTATE_90,
 }
 _FRAMES, _SCAN = {0xC0, 0xC2}, 0xDA  # markers of JPEG: baseline and progressive frames; where the pixels begin
+_FRAME = Struct(">BHHB")  # bits, height, width, components
 _PLAIN_SEGMENTS = {0xC4, 0xDB, 0xDD, 0xE0, 0xFE}  # Huffman and quantisation tables, restarts, JFIF, comment
 _SWAPPED = {5, 6, 7, 8}  # orientations that exchange width and height
 
@@ -231,13 +233,12 @@ def _plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
     """
     size, place = None, 2 if data.startswith(b"\xff\xd8") else len(data)
     while place + 10 <= len(data) and data[place] == 0xFF:
-        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        marker, length = data[place + 1], data[place + 2] << 8 | data[place + 3]
         if marker == _SCAN:
             return size
         if marker in _FRAMES and size is None:
-            height, width = (int.from_bytes(data[start : start + 2], "big") for start in (place + 5, place + 7))
-            components = data[place + 9]
-            if data[place + 4] != 8 or components not in (1, 3) or not width * height:
+            bits, height, width, components = _FRAME.unpack_from(data, place + 4)
+            if bits != 8 or components not in (1, 3) or not width * height:
                 return None
             size = width, height
         elif marker not in _PLAIN_SEGMENTS:

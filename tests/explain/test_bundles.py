@@ -96,3 +96,11 @@ def test_a_graph_that_is_no_explanation_is_refused(bundle, content):
         BundleError, match=r"explain\.onnx: (ONNX Runtime cannot load|cannot be run).*export the model again"
     ):
         BundleExplainer(other, predictor(other))
+
+
+def test_graphs_that_have_changed_since_the_bundle_was_read_are_refused(bundle):
+    for path in (bundle.explain_path, bundle.model_path):
+        path.write_bytes(path.read_bytes() + b"\0")
+    for load in (lambda: BundleExplainer(bundle, None), lambda: predictor(bundle)):
+        with pytest.raises(BundleError, match=r"\.onnx: has changed since the bundle was read"):
+            load()

@@ -94,3 +94,11 @@ def test_an_image_of_any_size_is_made_to_fit():
     Image.new("RGB", (300, 200), "white").save("wide.jpg")
     found = as_json("explain", "wide.jpg", "--bundle", f"bundles/{MODEL}")
     assert set(found["images"][0]["probabilities"]) == set(LABELS)
+
+
+def test_images_of_the_data_set_may_be_as_large_as_it_allows(finished):
+    params = finished / "params.yaml"
+    text = params.read_text()
+    params.write_text(text.replace("data: {", "data: {max_pixels: 59999, ", 1))
+    Image.new("RGB", (300, 200), "white").save("wide.jpg")
+    assert "wide.jpg: 300 x 200 pixels; at most 59999" in fail("explain", "wide.jpg", "--model", MODEL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,7 +17,7 @@ from emotion_detection.errors import BrokenImage
 from emotion_detection.preprocess import Pixels
 from serving.batching import BatchQueue, Outcome, Prepare
 from serving.engine import Engine, Probabilities
-from serving.errors import Overloaded
+from serving.errors import ClientGone, Overloaded
 from serving.metrics import Metrics
 from serving.model import ServedModel
 from serving.settings import Settings
@@ -197,6 +198,24 @@ def test_who_does_not_wait_any_more_is_neither_decoded_nor_judged(model: ServedM
     asyncio.run(main())
     assert decoded == [0, 3]
     assert model.engine.runs == [(2, False)]
+
+
+def test_what_nobody_waits_for_is_not_kept_until_a_worker_comes_to_it(model: ServedModel) -> None:
+    async def main() -> None:
+        async with started() as (queue, start):
+            prepare = partial(crops, model, 1)
+            held = weakref.ref(prepare)
+            (job,) = queue.submit(model, [prepare])
+            del prepare
+            assert held() is not None
+            job.forget()
+            assert held() is None
+            with pytest.raises(ClientGone):  # for a worker that found the job a moment before
+                job.prepare()
+            start()
+
+    asyncio.run(main())
+    assert model.engine.runs == []
 
 
 def test_who_leaves_while_he_is_decoded_is_not_judged(model: ServedModel) -> None:

@@ -244,6 +244,31 @@ def test_the_camera_draws_a_time_line_until_it_is_stopped(page: Page) -> None:
     assert page.evaluate(points) == last
 
 
+def test_a_camera_that_is_stopped_while_the_browser_still_asks_stays_off(page: Page) -> None:
+    page.evaluate(
+        """() => {
+          const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+          window.asked = [];
+          navigator.mediaDevices.getUserMedia = (wish) => new Promise((allow, deny) =>
+            asked.push({ allow: () => allow(ask(wish)), deny: () => deny(new Error('denied')) }));
+        }"""
+    )
+    for _ in range(2):  # on and off, twice; and on again
+        page.click("#camera")
+        page.click("#camera")
+    page.click("#camera")
+    page.evaluate("asked[0].allow()")
+    page.wait_for_timeout(300)
+    expect(page.locator("#summary")).to_have_text("Starting the camera …")
+    page.evaluate("asked[2].allow()")
+    points = "Number(timeline.dataset.points)"
+    page.wait_for_function(f"() => {points} > 2")
+    page.evaluate("asked[1].deny()")
+    now = page.evaluate(points)
+    page.wait_for_function(f"() => {points} > {now + 2}")
+    expect(page.locator("#problem")).to_be_hidden()
+
+
 def test_what_a_server_does_not_have_is_not_offered(page: Page, server: Server) -> None:
     def without(route: Route) -> None:
         described = httpx.get(f"{server.url}/openapi.json").json()

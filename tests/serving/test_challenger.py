@@ -7,7 +7,7 @@ import sys
 import time
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -25,6 +25,7 @@ from emotion_detection.reference import histogram as binned
 from serving.batching import Job
 from serving.canary import check, position
 from serving.challenger_metrics import RESULTS, ShadowMetrics
+from serving.context import Context
 from serving.loading_metrics import ABSENT, FAILURES, POLLS
 from serving.metrics import Metrics
 from serving.model import ModelSlot, ServedModel
@@ -43,10 +44,11 @@ from tests.serving.registered import (
     with_foreign_golden_faces,
     withdraw,
 )
+from tests.serving.test_detect import assert_problem
 from tests.serving.test_metrics import samples, value
 from tests.serving.test_processes import samples as samples_of
 from tests.serving.test_processes import total
-from tests.serving.tiny import LABELS, TinyBundle, encode, wait_until, white, write_bundle
+from tests.serving.tiny import LABELS, TinyBundle, encode, slowed, wait_until, white, write_bundle
 
 
 def classes(bundle: TinyBundle, images: Sequence[bytes]) -> list[str]:
@@ -264,6 +266,20 @@ def test_what_a_canary_fails_at_is_answered_by_the_champion_and_failing_often_sw
         ready(client, "2")
         assert ask(client)[0] == "2"
         assert value(client, "emotion_canary_switched_off") == 0
+
+
+def test_a_canary_that_fails_late_leaves_the_champion_what_is_left_of_the_time(
+    start: Callable[..., TestClient], tiny: TinyBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start(bundle=tiny.directory, answer_seconds=0.3)
+    context: Context = client.app.state.context
+    settings = context.settings.model_copy(update={"bundle": that_fails_on_white(tmp_path / "8").directory})
+    challenger = replace(load_directory(settings), on_trial=True)
+    monkeypatch.setattr(context.challenger.canary, "choose", lambda _: challenger)
+    for engine in (context.slot.current().engine, challenger.engine):
+        monkeypatch.setattr(engine, "predict", slowed(engine.predict, 0.2))
+    assert_problem(client.post("/detect", files={"file": white()}), 503, "timed-out", "no answer within 0.3 s")
+    assert value(client, "emotion_canary_requests_total", result="failed", model_version=challenger.version) == 1
 
 
 def test_what_counts_as_a_failure_of_a_canary() -> None:

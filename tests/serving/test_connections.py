@@ -105,11 +105,17 @@ def receive_one(connection: socket.socket) -> int:
     """Status of the next answer, byte by byte: another may follow it."""
     text = b""
     while not text.endswith(b"\r\n\r\n"):
-        text += connection.recv(1)
+        text += received(connection, 1)
     left = int(text.lower().partition(b"content-length: ")[2].split()[0])
     while left:
-        left -= len(connection.recv(left))
+        left -= len(received(connection, left))
     return int(text.split()[1])
+
+
+def received(connection: socket.socket, most: int) -> bytes:
+    chunk = connection.recv(most)
+    assert chunk, "the connection has ended"
+    return chunk
 
 
 def test_answers_without_a_body_arrive(server: Server) -> None:

@@ -269,14 +269,15 @@ LARGE = encode(21, "JPEG", size=(120, 100), mode="L")
 @pytest.mark.parametrize(
     ("data", "faces", "at_once"),
     [
-        (encode(22, "JPEG", mode="RGB"), "auto", True),
+        (encode(22, "JPEG", mode="RGB", size=(2 * SIZE, SIZE)), "auto", True),
         (encode(22, "JPEG", mode="RGB"), "none", True),
         (encode(22, "JPEG", mode="RGB"), "all", False),
+        (encode(22, "JPEG", mode="RGB", size=(2 * SIZE + 1, SIZE)), "auto", False),
         (NOISE, "auto", False),
         (LARGE, "auto", False),
         (b"no image", "auto", False),
     ],
-    ids=["face", "face as it is", "search", "large file", "large image", "no image"],
+    ids=["face", "face as it is", "search", "search if need be", "large file", "large image", "no image"],
 )
 def test_only_small_work_is_done_on_the_event_loop(client: TestClient, data: bytes, faces: str, at_once: bool) -> None:
     assert len(NOISE) > SMALL_FILE > len(LARGE)
@@ -291,3 +292,9 @@ def test_only_small_work_is_done_on_the_event_loop(client: TestClient, data: byt
         for stage in ("decode", "at_once")
     }
     assert stages == {"decode": data != b"no image" and not at_once, "at_once": 2 * at_once}
+
+
+def test_of_many_mistakes_in_a_query_a_few_are_told(client: TestClient) -> None:
+    answer = client.post("/detect?" + "&".join(f"unknown{number}=" for number in range(1000)), content=encode())
+    assert_problem(answer, 422, "invalid-request", "unknown0: ")
+    assert len(answer.content) < 500

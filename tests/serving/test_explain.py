@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
@@ -23,7 +24,8 @@ from serving.context import Context
 from serving.priority import NICENESS
 from serving.sources import load_directory
 from tests.serving.test_detect import assert_problem
-from tests.serving.tiny import LABELS, SIZE, TinyBundle, encode, heat_of, wait_until, write_bundle
+from tests.serving.test_metrics import value
+from tests.serving.tiny import LABELS, SIZE, TinyBundle, encode, heat_of, slowed, wait_until, write_bundle
 
 
 @pytest.fixture
@@ -115,6 +117,14 @@ def test_what_cannot_be_explained_is_a_problem(explaining: TestClient) -> None:
     assert_problem(text, 415, "unsupported-body")
 
 
+def test_a_wrong_query_is_counted_and_of_many_mistakes_only_some_are_told(explaining: TestClient) -> None:
+    query = {f"unknown{number}": "1" for number in range(1000)}
+    answer = explain(explaining, encode(), **query)
+    assert_problem(answer, 422, "invalid-request", "query.unknown2: Extra inputs", "and 997 more")
+    assert len(answer.text) < 500
+    assert value(explaining, "emotion_rejected_total", reason="invalid-request") == 1
+
+
 def test_without_a_model_it_is_503(start: Callable[..., TestClient], tmp_path: Path) -> None:
     assert_problem(explain(start(bundle=tmp_path, ready=False), encode()), 503, "not-ready")
 
@@ -144,6 +154,17 @@ def test_heat_maps_that_take_long_keep_nobody_from_an_answer(
     assert explain(explaining, encode()).status_code == 200  # there is room again
 
 
+@pytest.mark.parametrize("path", ["/detect?explain=true", "/explain"])
+def test_there_is_one_deadline_for_the_answer_and_its_heat_map(
+    start: Callable[..., TestClient], explained: TinyBundle, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    client = start(bundle=explained.directory, answer_seconds=0.3)
+    context: Context = client.app.state.context
+    for owner, name in ((context.slot.current().engine, "predict"), (context.heat, "_explain")):
+        monkeypatch.setattr(owner, name, slowed(getattr(owner, name), 0.2))
+    assert_problem(client.post(path, files={"file": encode()}), 503, "timed-out", "no answer within 0.3 s")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no niceness of their own")
 def test_the_thread_steps_back_for_the_workers(explaining: TestClient) -> None:
     def niceness() -> int:
@@ -168,9 +189,21 @@ def test_a_model_that_was_replaced_leaves_nothing_behind(explaining: TestClient,
     wait_until(lambda: len(context.heat._explainers) == 1)
 
 
-def test_a_broken_explain_onnx_fails_alone(explaining: TestClient, explained: TinyBundle) -> None:
-    (explained.directory / "explain.onnx").write_bytes(b"broken since it was loaded")
+@pytest.mark.parametrize("becomes", ["broken", "another", "nothing"])
+def test_an_explain_onnx_that_is_not_the_models_own_any_more_fails_alone(
+    explaining: TestClient, explained: TinyBundle, becomes: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = explained.directory / "explain.onnx"
+    if becomes == "broken":
+        file.write_bytes(b"broken since the bundle was read")
+    elif becomes == "another":  # of a later training: it can be run, and fits this model's input
+        graph = onnx.load(file)
+        graph.producer_name = "a later training"
+        onnx.save(graph, file)
+    else:
+        file.unlink()
     assert_problem(explain(explaining, encode()), 500, "internal-error")
+    assert ("No such file" if becomes == "nothing" else "has changed since the bundle was read") in caplog.text
     assert explaining.post("/detect", files={"file": encode()}).status_code == 200
 
 

@@ -24,6 +24,7 @@ from serving.rates import Rates, network_of
 from serving.settings import Settings, SettingsError, load_settings
 from tests.serving.processes import environment
 from tests.serving.test_detect import assert_problem, post_file
+from tests.serving.test_metrics import value
 from tests.serving.tiny import TinyBundle, encode
 
 PAST = date(2020, 1, 1)
@@ -275,7 +276,10 @@ def test_who_asks_too_often_is_429_and_told_when_to_come_back(
     assert post(client, X_API_Key=other).status_code == 200
     assert [client.get("/readyz").status_code for _ in range(5)] == [200] * 5
     assert [post(client, X_API_Key="guess").status_code for _ in range(3)] == [401, 401, 429]
-    assert 'emotion_rejected_total{reason="rate-limited"}' in client.get("/metrics", headers={"X-API-Key": other}).text
+    client.headers["X-API-Key"] = other
+    metrics = client.get("/metrics").text
+    assert 'emotion_rejected_total{reason="rate-limited"} 2.0' in metrics
+    assert 'emotion_rejected_total{reason="unauthorized"} 2.0' in metrics
 
 
 def test_without_keys_the_address_counts(start: Callable[..., TestClient], tiny: TinyBundle) -> None:
@@ -295,7 +299,11 @@ def test_cors_is_closed_unless_origins_are_named(
     answer = opened.options("/detect", headers=ask)  # browsers ask without a key
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://app.example")
     assert opened.get("/labels", headers=ask).status_code == 401
-    assert opened.get("/labels", headers=ask).headers["access-control-allow-origin"] == "https://app.example"
+    refused = opened.get("/labels", headers=ask).headers
+    assert refused["access-control-allow-origin"] == "https://app.example"
+    assert {"X-Prediction-Id", "X-Explained-Class", "X-Explanation-Method"} <= set(
+        refused["access-control-expose-headers"].split(", ")
+    )
     foreign = opened.options("/detect", headers=ask | {"Origin": "https://evil.example"})
     assert "access-control-allow-origin" not in foreign.headers
 
@@ -310,6 +318,18 @@ def test_other_hosts_are_421_where_names_are_given(
 ) -> None:
     client = start(ready=False, bundle=tiny.directory, allowed_hosts="good.example,*.b.example,::1")
     assert client.get("/healthz", headers={"Host": host}).status_code == status
+
+
+def test_whom_the_gatekeeper_sends_away_is_counted_but_not_a_look_around(
+    start: Callable[..., TestClient], tiny: TinyBundle
+) -> None:
+    client = start(bundle=tiny.directory, allowed_hosts="testserver")
+    elsewhere = {"Host": "evil.example"}
+    assert client.post("/detect", content=encode(), headers=elsewhere).status_code == 421
+    assert client.get("/model", headers=elsewhere).status_code == 421
+    with pytest.raises(WebSocketDenialResponse), client.websocket_connect("/stream", headers=elsewhere):
+        pass
+    assert value(client, "emotion_rejected_total", reason="unknown-host") == 2
 
 
 def test_wrong_settings_are_told() -> None:

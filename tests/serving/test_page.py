@@ -14,7 +14,8 @@ from fastapi.testclient import TestClient
 from emotion_detection.bundle import INT8_FILE, MODEL_FILE, read_bundle
 from serving import page
 from tests.serving.processes import ROOT
-from tests.serving.tiny import TinyBundle, write_bundle
+from tests.serving.test_detect import assert_problem, post_file
+from tests.serving.tiny import TinyBundle, encode, write_bundle
 
 WEB = ROOT / "requirements" / "web"
 
@@ -92,10 +93,16 @@ def test_browsers_get_the_graph_that_the_server_runs(
 
 
 @pytest.mark.usefixtures("with_runtime")
-def test_a_model_file_that_has_gone_is_said_to_have_gone(client: TestClient, tiny: TinyBundle) -> None:
-    (tiny.directory / MODEL_FILE).unlink()
+@pytest.mark.parametrize("becomes", ["nothing", "another"])
+def test_no_other_file_goes_out_under_the_models_name(client: TestClient, tiny: TinyBundle, becomes: str) -> None:
+    """A training writes into the directory that is served."""
+    if becomes == "nothing":
+        (tiny.directory / MODEL_FILE).unlink()
+    else:
+        write_bundle(tiny.directory, seed=9)
     answer = client.get("/model/model.onnx")
-    assert (answer.status_code, answer.json()["type"]) == (503, "urn:problem:not-ready")
+    assert_problem(answer, 503, "not-ready", "no longer on the server's disk, or another one")
+    assert post_file(client, encode()).status_code == 200
 
 
 def test_without_the_runtime_nobody_is_offered_the_model(

@@ -87,6 +87,14 @@ def test_processes_share_the_port_and_add_up_their_metrics(tmp_path: Path) -> No
         assert_answers(server, tiny)
         assert total(server, "emotion_predictions_total") == 41  # what the lost one counted stays
         assert total(server, "emotion_model_ready") == 1
+        before = set(children(server))
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(alive := children(server)) == 2 and before.isdisjoint(alive))
+        # Of processes that are gone nothing is left: neither their queues nor their memory.
+        wait_until(lambda: total(server, "emotion_queue_capacity") == 2 * 256)
+        memory = sum(child.memory_info().rss for child in children(server))
+        assert total(server, "process_resident_memory_bytes") == pytest.approx(memory, rel=0.1)
+        assert total(server, "emotion_predictions_total") == 41
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=30) in (0, -signal.SIGTERM)
     assert "Traceback" not in server.log.read_text()

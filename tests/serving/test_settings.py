@@ -46,6 +46,16 @@ def test_every_wrong_value_is_named_with_what_was_found_and_expected(monkeypatch
     )
 
 
+def test_of_a_wrong_secret_only_what_is_wrong_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMOTION_FEEDBACK_SECRET", "hunter2")
+    monkeypatch.setenv("EMOTION_PORT", "http")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    secret, port = sorted(str(caught.value).splitlines())
+    assert secret == "EMOTION_FEEDBACK_SECRET: value should have at least 16 items after validation, not 7"
+    assert port.startswith("EMOTION_PORT or --port: found 'http'")
+
+
 @pytest.mark.parametrize(
     ("typo", "meant"), [("EMOTION_BUNDEL", "EMOTION_BUNDLE"), ("EMOTION_MAXBYTES", "EMOTION_MAX_BYTES")]
 )

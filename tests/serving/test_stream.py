@@ -17,9 +17,10 @@ from starlette.testclient import WebSocketDenialResponse
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from emotion_detection.api_keys import create_key
 from serving.context import Context
 from tests.serving.processes import Server, running
-from tests.serving.test_detect import assert_problem
+from tests.serving.test_detect import assert_problem, post_file
 from tests.serving.test_metrics import value
 from tests.serving.tiny import LABELS, TinyBundle, encode, wait_until, write_bundle
 
@@ -178,6 +179,41 @@ def test_more_frames_than_the_rate_allows_end_it_with_1008(tiny: TinyBundle, sta
     assert (end["code"], end["reason"]) == (1008, "more than 0.3 frames/s")
 
 
+def test_every_frame_counts_against_the_rate_of_its_caller(tiny: TinyBundle, start: Callable[..., TestClient]) -> None:
+    client = start(bundle=tiny.directory, rate_limit=0.01, rate_burst=3)  # one to begin with, and two frames
+    with client.websocket_connect("/stream") as connection:
+        for number in (1, 2):
+            connection.send_bytes(JPEG)
+            assert connection.receive_json()["frame"] == number
+        connection.send_bytes(JPEG)
+        end = connection.receive()
+    assert (end["type"], end["code"]) == ("websocket.close", 1008)
+    assert end["reason"].startswith("more than 0.01 requests per second; wait ")
+    assert post_file(client, JPEG).status_code == 429
+    assert_problem(refusal(client), 429, "rate-limited")
+    with TestClient(client.app, client=("192.0.2.7", 1)).websocket_connect("/stream") as neighbour:
+        neighbour.send_bytes(JPEG)
+        assert neighbour.receive_json()["frame"] == 1
+
+
+def test_it_ends_with_its_key(
+    tiny: TinyBundle, start: Callable[..., TestClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.keys.INTERVAL", -1)  # the file is looked at every time
+    (key, kept), (_, other), file = create_key("phone"), create_key("other"), tmp_path / "keys.txt"
+    file.write_text(f"{kept}\n{other}\n")
+    client = start(bundle=tiny.directory, api_keys_file=file)
+    with client.websocket_connect("/stream", headers={"X-API-Key": key}) as connection:
+        connection.send_bytes(JPEG)
+        assert connection.receive_json()["frame"] == 1
+        file.write_text(f"{other}\n")
+        connection.send_bytes(JPEG)
+        end = connection.receive()
+    assert (end["type"], end["code"]) == ("websocket.close", 1008)
+    assert end["reason"].startswith("the API key is unknown, or no longer valid")
+    assert len(end["reason"].encode()) <= 123  # RFC 6455
+
+
 def test_a_frame_is_measured_by_any_server(tiny: TinyBundle, start: Callable[..., TestClient]) -> None:
     """uvicorn is told the limit, and refuses larger frames before they are there; others may not be."""
     client = start(bundle=tiny.directory, max_frame_bytes=len(JPEG))
@@ -244,6 +280,21 @@ def test_only_so_many_streams_are_open_at_a_time(tiny: TinyBundle, start: Callab
     client = start(bundle=tiny.directory, max_streams=1)
     with client.websocket_connect("/stream"):
         assert_problem(refusal(client), 503, "overloaded", "1 streams are open")
+        assert value(client, "emotion_rejected_total", reason="overloaded") == 1
+    wait_until(lambda: value(client, "emotion_streams_open") == 0)
+    with client.websocket_connect("/stream") as connection:
+        connection.send_bytes(JPEG)
+        assert connection.receive_json()["frame"] == 1
+
+
+def test_of_these_a_caller_has_no_more_than_its_share(tiny: TinyBundle, start: Callable[..., TestClient]) -> None:
+    client = start(bundle=tiny.directory, max_streams_per_caller=1)
+    neighbour = TestClient(client.app, client=("192.0.2.7", 1))
+    with client.websocket_connect("/stream"):
+        assert_problem(refusal(client), 429, "rate-limited", "1 streams open already")
+        with neighbour.websocket_connect("/stream") as connection:
+            connection.send_bytes(JPEG)
+            assert connection.receive_json()["frame"] == 1
     wait_until(lambda: value(client, "emotion_streams_open") == 0)
     with client.websocket_connect("/stream") as connection:
         connection.send_bytes(JPEG)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,12 +13,15 @@ from threading import Event, Thread
 from typing import Any
 
 import numpy as np
+import pytest
 from fastapi.testclient import TestClient
 
 from emotion_detection.preprocess import Pixels
 from serving.engine import Probabilities
+from serving.judging import Looking
 from serving.settings import Settings
 from serving.sources import load_directory
+from serving.tensors import InferBody
 from tests.serving.test_detect import GatedEngine, assert_problem, gate, post_file, post_raw, values
 from tests.serving.tiny import TinyBundle, encode, wait_until, write_bundle
 
@@ -42,9 +46,9 @@ def gated(client: TestClient) -> tuple[CountingEngine, Event, Event]:
     return engine, entered, released
 
 
-async def raw_request(app: Any, body: bytes, leave: asyncio.Event) -> int:
+async def raw_request(app: Any, body: bytes, leave: asyncio.Event, path: str = "/detect") -> int:
     """One request by hand, whose client leaves at an event; the status of its answer."""
-    scope = {"type": "http", "method": "POST", "path": "/detect", "query_string": b"", "headers": [], "state": {}}
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": [], "state": {}}
     messages, statuses = iter([{"type": "http.request", "body": body}]), []
 
     async def receive() -> dict[str, Any]:
@@ -80,6 +84,40 @@ def test_a_client_that_has_gone_costs_no_inference(start: Callable[..., TestClie
     metrics = client.get("/metrics").text
     assert 'emotion_rejected_total{reason="client-gone"} 1.0' in metrics
     assert "emotion_queue_length 0.0" in metrics
+
+
+@pytest.mark.parametrize("path", ["/detect", "/explain", "/v2/models/tiny/infer"])
+@pytest.mark.parametrize(("leaves", "status"), [(True, 499), (False, 503)])
+def test_nothing_is_kept_of_what_nobody_waits_for(
+    start: Callable[..., TestClient], tiny: TinyBundle, path: str, leaves: bool, status: int
+) -> None:
+    client = start(bundle=tiny.directory, workers=1, answer_seconds=20 if leaves else 0.1)
+    _, entered, released = gated(client)
+
+    async def wait_in_vain() -> int:
+        leave = asyncio.Event()
+        if leaves:
+            leave.set()
+        return await asyncio.wait_for(raw_request(client.app, encode(1, size=(200, 200)), leave, path), 20)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(post_file, client, encode())
+        assert entered.wait(20)
+        gc.disable()  # it would come at some time, and memory is counted now
+        try:
+            assert client.portal.call(wait_in_vain) == status
+            assert kept() == []
+        finally:
+            gc.enable()
+            released.set()
+        first.result()
+
+
+def kept() -> list[bytes]:
+    """Images and bodies that wait for a worker."""
+    objects = gc.get_objects()
+    images = [thing._image for thing in objects if isinstance(thing, Looking)]
+    return [*filter(None, [*images, *(thing.body for thing in objects if isinstance(thing, InferBody))])]
 
 
 def test_a_request_without_an_answer_in_time_is_503_and_is_not_computed_later(

@@ -87,6 +87,21 @@ def test_a_webhook_that_is_too_large_is_refused(bundles: list[TinyBundle]) -> No
         assert client.post("/webhooks/mlflow", content=body, headers=signed(body)).status_code == 422
 
 
+def test_its_bytes_are_among_those_that_are_held_and_are_given_back(bundles: list[TinyBundle]) -> None:
+    assert bundles
+    body = b"x" * 1500
+    with serving(webhook_secret=SECRET, max_buffer_bytes=2000) as client:
+        wait_until(lambda: client.get("/readyz").status_code == 200)
+        uploads = client.app.state.context.uploads
+        for _ in range(3):
+            assert client.post("/webhooks/mlflow", content=body, headers=signed(body)).status_code == 202
+        uploads.release(-1000)  # somebody else's
+        refused = client.post("/webhooks/mlflow", content=body, headers=signed(body))
+        assert (refused.status_code, refused.json()["type"]) == (503, "urn:problem:overloaded")
+        uploads.release(1000)
+        assert client.post("/webhooks/mlflow", content=body, headers=signed(body)).status_code == 202
+
+
 def test_without_a_secret_there_are_no_webhooks(client: TestClient, start: Callable[..., TestClient]) -> None:
     assert client.post("/webhooks/mlflow", content=b"", headers=signed(b"", secret="")).status_code == 404
     of_directory = start(bundle=client.app.state.context.settings.bundle, webhook_secret=SECRET)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -219,6 +220,16 @@ def white() -> bytes:
     buffer = io.BytesIO()
     Image.new("L", (SIZE, SIZE), 255).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def slowed(work: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    """Something that is done only after a while."""
+
+    def later(*arguments: Any) -> Any:
+        time.sleep(seconds)
+        return work(*arguments)
+
+    return later
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -9,6 +9,7 @@ Everything is safe to call from several threads at once.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +32,12 @@ class BundleExplainer:
             threads: of ONNX Runtime within one call.
 
         Raises:
-            BundleError: `explain.onnx` cannot be loaded or run, or answers in another form.
+            BundleError: `explain.onnx` has changed, cannot be loaded or run, or answers in another form.
         """
         self.method: Method = bundle.info.explanation.method if bundle.info.explanation else "occlusion"
         self._predict, self._path = predict, bundle.explain_path
         if self._path:
-            self._session = open_session(self._path, threads)
+            self._session = open_session(bundle, self._path, threads)
             self._warm_up(bundle)
 
     def __call__(self, images: Images, targets: Targets) -> Heat:
@@ -66,9 +67,9 @@ def predictor(bundle: ModelBundle, threads: int = 1, precision: Wanted = "auto")
     """The bundle's own answers, for where no server holds a session.
 
     Raises:
-        BundleError: it lacks the wanted precision, or the graph cannot be loaded.
+        BundleError: it lacks the wanted precision, or the graph has changed or cannot be loaded.
     """
-    session = open_session(bundle.graph_path(bundle.precision(precision)), threads)
+    session = open_session(bundle, bundle.graph_path(bundle.precision(precision)), threads)
 
     def predict(images: Images) -> Heat:
         probabilities: Heat = session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
@@ -77,17 +78,23 @@ def predictor(bundle: ModelBundle, threads: int = 1, precision: Wanted = "auto")
     return predict
 
 
-def open_session(path: Path, threads: int) -> ort.InferenceSession:
-    """Load a graph of a bundle.
+def open_session(bundle: ModelBundle, path: Path, threads: int) -> ort.InferenceSession:
+    """Load a graph of a bundle, which may have been read long ago.
 
     Raises:
-        BundleError: ONNX Runtime cannot load it.
+        BundleError: the file is gone, or another one by now, or ONNX Runtime cannot load it.
     """
+    try:
+        graph = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror}; it was there when the bundle was read") from None
+    if hashlib.sha256(graph).hexdigest() != bundle.info.files[path.name]:
+        raise BundleError(f"{path}: has changed since the bundle was read; read it again")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
         raise _refused(path, f"ONNX Runtime cannot load it: {error}") from None
 
