@@ -27,6 +27,17 @@ def compile_model(model: keras.Model, training: TrainingParams, steps: int) -> N
         metrics=["accuracy"],
         jit_compile="auto" if _xla_helps() else False,
     )
+    if not tf.distribute.has_strategy():  # else Keras does it
+        _make_state(model)
+
+
+def _make_state(model: keras.Model) -> None:
+    """Make the variables of optimizer and metrics now: a step that makes some is traced twice, which for a network of
+    many layers is half a minute."""
+    model.optimizer.build(model.trainable_variables)
+    answer = keras.ops.zeros((1, model.output_shape[-1]))
+    model.compute_metrics(None, answer, answer)
+    model.reset_metrics()
 
 
 def _xla_helps() -> bool:
