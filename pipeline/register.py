@@ -4,7 +4,9 @@ Finds the run of the training, or makes it from the files, and makes the bundle 
 nothing. The registry is `MLFLOW_TRACKING_URI`, or mlruns/ here.
 """
 
-import sys
+from __future__ import annotations
+
+import argparse
 
 from emotion_detection.artifacts import Registration, registration_file, write_record
 from emotion_detection.errors import reported
@@ -20,6 +22,9 @@ def main(name: str) -> Registration:
 
 
 if __name__ == "__main__":
-    with reported(), measured("register", *sys.argv[1:2]):
-        done = main(sys.argv[1])
+    parser = argparse.ArgumentParser(prog="python -m pipeline.register", description="Register one exported model.")
+    parser.add_argument("name", metavar="NAME", help="entry in `models` of params.yaml")
+    name = parser.parse_args().name
+    with reported(), measured("register", name):
+        done = main(name)
         print(f"{done.model}: {done.name} version {done.version}, run {done.run_id}, at {done.tracking_uri}")

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from emotion_detection.training import DECIDING
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src"
 REPORTING = (
@@ -100,6 +102,18 @@ def test_each_stage_depends_on_its_entry_point(name: str) -> None:
 def test_stages_that_run_a_model_depend_on_its_architecture_alone() -> None:
     for name in ("train", "evaluate", "export"):
         assert declared(STAGES[name])[1], name
+
+
+def test_a_checkpoint_belongs_to_the_code_that_the_stage_depends_on() -> None:
+    files, _ = declared(STAGES["train"])
+    assert files == {PACKAGE / "emotion_detection" / f"{module}.py" for module in DECIDING}
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if name != "fingerprint"])
+def test_a_stage_that_reads_the_limit_of_pixels_depends_on_it(name: str) -> None:
+    entry, stage = ROOT / "pipeline" / f"{name}.py", STAGES[name].get("do", STAGES[name])
+    is_read = any("data.max_pixels" in file.read_text() for file in (entry, *deciding_modules(entry)))
+    assert ("data.max_pixels" in stage["params"]) == is_read
 
 
 def test_every_pipeline_module_is_a_stage() -> None:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
+from emotion_detection import training
 from emotion_detection.artifacts import (
     DATASET,
     DATASET_SCHEMA,
@@ -24,6 +25,7 @@ from emotion_detection.artifacts import (
     SHARDS,
     SUSPICIOUS,
     FileFingerprint,
+    History,
     read_record,
 )
 from emotion_detection.cli import app
@@ -33,10 +35,10 @@ from emotion_detection.data.shards import load_arrays, verify_shards
 from emotion_detection.data.suspicion import mark
 from emotion_detection.errors import ParamsError, SourceError
 from emotion_detection.label_quality import confident as cl
-from emotion_detection.label_quality.folds import assign, write_fold
+from emotion_detection.label_quality.folds import assign, out_of_fold, write_fold
 from emotion_detection.params import load_params, parse_params
 from emotion_detection.preprocess import encode_png
-from emotion_detection.training import Trainer
+from emotion_detection.training import Trainer, extended
 from pipeline import validate
 
 LABELS = ("angry", "happy", "sad")
@@ -205,6 +207,35 @@ def test_a_fold_is_judged_by_a_training_that_has_not_seen_it(here: Path, tmp_pat
     info = verify_shards(tmp_path / "fold")
     assert list(info.counts["val"].values()) == np.bincount(whole.labels[held_out]).tolist()
     assert sum(info.reference_shares.values()) == pytest.approx(1)
+
+
+def test_the_labels_in_question_choose_no_weights(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert here.exists()
+    kept: list[bool] = []
+    histories: list[History] = []
+    next_stage, run = Trainer._next_stage, Trainer.run
+
+    def watched(trainer: Trainer, *arguments: Any) -> Any:
+        before = trainer.model.get_weights()
+        history = next_stage(trainer, *arguments)
+        kept.append(all(map(np.array_equal, before, trainer.model.get_weights())))
+        return history
+
+    def told(trainer: Trainer, *arguments: Any) -> History:
+        histories.append(run(trainer, *arguments))
+        return histories[-1]
+
+    def first_is_best(*arguments: Any) -> History:
+        return extended(*arguments).model_copy(update={"best_epoch": 0})
+
+    monkeypatch.setattr(Trainer, "_next_stage", watched)
+    monkeypatch.setattr(Trainer, "run", told)
+    monkeypatch.setattr(training, "extended", first_is_best)
+    entry = {"epochs": 3, "patience": 1, "finetuning": [{"epochs": 2, "learning_rate": 0.01}]}
+    content = {"data": {"image_size": 16}, "models": {"toy": {"architecture": "lenet", "training": entry}}}
+    out_of_fold("toy", parse_params(content), SHARDS, 2, tmp_path)
+    assert kept == [True, True]
+    assert [(history.stages, len(history.metrics["loss"])) for history in histories] == [([3], 5)] * 2
 
 
 def test_suspicious_images_are_left_out_of_train_alone(

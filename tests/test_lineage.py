@@ -27,7 +27,8 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for command in (["init", "-q"], ["config", "user.email", "a@b.c"], ["config", "user.name", "a"]):
         subprocess.run(["git", *command], check=True)
     text(lock(), tmp_path / "dvc.lock")
-    subprocess.run(["git", "add", "dvc.lock"], check=True)
+    (tmp_path / "params.yaml").write_text("seed: 0")
+    subprocess.run(["git", "add", "."], check=True)
     subprocess.run(["git", "commit", "-qm", "one"], check=True)
     return tmp_path
 
@@ -53,10 +54,11 @@ def test_lineage_names_commit_and_lock(repository: Path) -> None:
     assert lineage.dvc_lock == lock_hash((repository / "dvc.lock").read_text(), "vit")
 
 
-def test_a_changed_tracked_file_makes_it_dirty_and_an_untracked_one_does_not(repository: Path) -> None:
+def test_a_changed_tracked_file_makes_it_dirty_but_no_new_one_and_not_the_lock(repository: Path) -> None:
     (repository / "new").write_text("x")
+    text(lock(ingest="1"), repository / "dvc.lock")  # as each stage does
     assert not current_lineage("vit", "", "").dirty
-    text(lock(ingest="1"), repository / "dvc.lock")
+    (repository / "params.yaml").write_text("seed: 1")
     assert current_lineage("vit", "", "").dirty
 
 

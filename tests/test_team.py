@@ -35,12 +35,12 @@ from pathlib import Path
 from emotion_detection.artifacts import SHARDS, DatasetInfo, RunInfo, model_dir, read_record, write_record
 from emotion_detection.params import load_params
 from emotion_detection.registration import register_model
-from emotion_detection.tracking import live_run
+from emotion_detection.tracking import LiveRun, live_run
 
 model, params = sys.argv[1], load_params()
 file, dataset = model_dir(model) / "run.json", read_record(SHARDS / "dataset.json", DatasetInfo)
 known = read_record(file, RunInfo)
-with live_run(params, model, known.training_id, dataset, f"a summary of {model}") as run:
+with live_run(LiveRun(known.training_id), params, model, dataset, f"a summary of {model}") as run:
     for epoch in range(5):
         run.log_epoch(epoch, {"points": float(epoch)})
     Path("half").touch()

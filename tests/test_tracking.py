@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from emotion_detection.artifacts import DatasetInfo
 from emotion_detection.errors import RegistryError
+from emotion_detection.lineage import UPSTREAM, current_lineage
 from emotion_detection.mlflow_store import connect, explained, shown, tracking_uri
 from emotion_detection.params import Params, parse_params
 from emotion_detection.tracking import LiveRun, live_run
@@ -50,8 +52,10 @@ def uri(request: pytest.FixtureRequest, sqlite_uri: str, monkeypatch: pytest.Mon
     return url
 
 
-def train(params: Params, epochs: range, training_id: str = "1d", interrupt: bool = False) -> LiveRun:
-    with live_run(params, "small", training_id, DATASET, "a summary") as run:
+def train(
+    params: Params, epochs: range, training_id: str = "1d", interrupt: bool = False, code: str = "c0de"
+) -> LiveRun:
+    with live_run(LiveRun(training_id, code), params, "small", DATASET, "a summary") as run:
         for epoch in epochs:
             run.log_epoch(epoch, {"loss": 1 / (epoch + 1), "val_loss": float(epoch)})
         if interrupt:
@@ -92,7 +96,7 @@ def test_a_run_shows_parameters_curves_data_lineage_and_summary(uri: str, params
 def test_system_metrics_are_recorded(sqlite_uri: str, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sqlite_uri == tracking_uri()
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
-    with live_run(params, "small", "1d", DATASET, ""):
+    with live_run(LiveRun("1d"), params, "small", DATASET, ""):
         end = time.monotonic() + 60
         while not any(name.startswith("system/") for name in runs(params)[0].data.metrics):
             assert time.monotonic() < end, "no system metrics came"
@@ -110,14 +114,33 @@ def test_an_interrupted_training_is_continued_without_double_points(uri: str, pa
     assert curve(connect(uri), run, "val_loss") == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0)]
 
 
+def test_a_training_by_other_code_is_a_new_run(sqlite_uri: str, params: Params) -> None:
+    """Its curve would have two points at each epoch."""
+    with pytest.raises(KeyboardInterrupt):
+        train(params, range(2), interrupt=True)
+    train(params, range(4), code="0ther")
+    lengths = {run.info.status: len(curve(connect(sqlite_uri), run, "loss")) for run in runs(params)}
+    assert lengths == {"KILLED": 2, "FINISHED": 4}
+
+
+def test_a_run_does_not_claim_the_lock_of_the_training_before(sqlite_uri: str, params: Params, tmp_path: Path) -> None:
+    """dvc.lock has the entries of this training only after the stage has ended: the bundle knows them."""
+    assert sqlite_uri == tracking_uri()
+    stages = {name.format(model="small"): {"cmd": "x"} for name in UPSTREAM}
+    (tmp_path / "dvc.lock").write_text(json.dumps({"stages": stages}))
+    assert current_lineage("small", "", "").dvc_lock is not None
+    train(params, range(1))
+    assert "dvc_lock" not in runs(params)[0].data.tags
+
+
 def test_a_training_that_was_killed_is_continued(sqlite_uri: str, params: Params) -> None:
     code = f"""
 import os, signal
 from tests.test_tracking import DATASET
 from emotion_detection.params import parse_params
-from emotion_detection.tracking import live_run
+from emotion_detection.tracking import LiveRun, live_run
 params = parse_params({params.model_dump(mode="json")!r})
-with live_run(params, "small", "1d", DATASET, "") as run:
+with live_run(LiveRun("1d", "c0de"), params, "small", DATASET, "") as run:
     run.log_epoch(0, {{"loss": 1.0}})
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -140,7 +163,7 @@ def test_training_again_after_the_end_is_a_new_run(sqlite_uri: str, params: Para
 
 def test_a_failing_training_is_marked_and_its_error_passed_on(sqlite_uri: str, params: Params) -> None:
     assert sqlite_uri == tracking_uri()
-    with pytest.raises(ZeroDivisionError), live_run(params, "small", "1d", DATASET, ""):
+    with pytest.raises(ZeroDivisionError), live_run(LiveRun("1d"), params, "small", DATASET, ""):
         raise ZeroDivisionError
     assert runs(params)[0].info.status == "FAILED"
 
@@ -186,7 +209,7 @@ def test_a_server_killed_midway_is_one_line_and_the_run_is_known(
 ) -> None:
     with mlflow_server(tmp_path / "server", empty_database) as (url, process):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
-        with live_run(params, "small", "1d", DATASET, "") as run:
+        with live_run(LiveRun("1d"), params, "small", DATASET, "") as run:
             run.log_epoch(0, {"loss": 1.0})
             stop(process)
             for epoch in range(1, 4):

@@ -14,13 +14,14 @@ from emotion_detection.artifacts import History, RunInfo, read_record
 from emotion_detection.backend import keras
 from emotion_detection.bundle import file_sha256
 from emotion_detection.checkpoint import Checkpoint
-from emotion_detection.data.shards import load_arrays, read_dataset_info
+from emotion_detection.data.shards import load_arrays, read_dataset_info, shard_name
 from emotion_detection.errors import ArtifactError, ParamsError
 from emotion_detection.models import load_model
 from emotion_detection.params import Params, TrainingParams, merge, parse_params
 from emotion_detection.tracking import LiveRun
 from emotion_detection.training import (
     Trainer,
+    code_version,
     extended,
     is_finished,
     train,
@@ -154,6 +155,14 @@ def test_without_epochs_the_weights_stay_as_they_are(
     assert history.metrics["val_accuracy"] == pytest.approx([accuracy])
 
 
+def test_checkpoint_of_other_code_or_pixels_is_not_used(shards: Path) -> None:
+    info = read_dataset_info(shards)
+    others = info.model_copy(update={"files": dict.fromkeys(info.files, "0" * 64)})  # shards made by other code
+    found = {code_version(*of) for of in (("lenet", info), ("lenet", others), ("vit", info))}
+    assert len(found) == 3
+    assert code_version("lenet", read_dataset_info(shards)) in found
+
+
 def test_finished_training_leaves_no_checkpoint(outputs: Path) -> None:
     assert list((outputs / "checkpoints" / "toy").iterdir()) == []
 
@@ -237,6 +246,14 @@ def test_balanced_class_weights_undo_the_imbalance(tmp_path: Path) -> None:
 def test_no_validation_images(tmp_path: Path) -> None:
     toy_shards(tmp_path / "shards", val={"angry": 0, "happy": 0, "sad": 0})
     with pytest.raises(ArtifactError, match=r"no validation images; raise data\.split\.val"):
+        train("toy", toy(), tmp_path / "shards", tmp_path / "out", tmp_path / "checkpoints")
+
+
+def test_nothing_is_trained_on_a_shard_that_was_altered(tmp_path: Path) -> None:
+    toy_shards(tmp_path / "shards")
+    shard = tmp_path / "shards" / shard_name("val", 0, 1)
+    shard.write_bytes(shard.read_bytes() * 2)
+    with pytest.raises(ArtifactError, match=r"val-00000-of-00001\.tfrecord: altered since it was written; remove"):
         train("toy", toy(), tmp_path / "shards", tmp_path / "out", tmp_path / "checkpoints")
 
 

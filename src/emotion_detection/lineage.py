@@ -31,7 +31,8 @@ def current_lineage(model: str, data_hash: str, training_id: str) -> Lineage:
     lock_text = DVC_LOCK.read_text(encoding="utf-8") if DVC_LOCK.exists() else ""
     return Lineage(
         commit=_git("rev-parse", "HEAD"),
-        dirty=bool(_git("status", "--porcelain", "--untracked-files=no")),
+        # dvc.lock is rewritten by every stage: it would make each retrained model look like one of unknown code.
+        dirty=bool(_git("status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){DVC_LOCK}")),
         dvc_lock=lock_hash(lock_text, model),
         data_hash=data_hash,
         training_id=training_id,

@@ -1,6 +1,6 @@
 """A training as it runs, in MLflow: parameters, curves, system metrics, data set, lineage.
 
-    with live_run(params, "lenet", training_id, dataset, summary) as run:
+    with live_run(LiveRun(training_id, code), params, "lenet", dataset, summary) as run:
         run.log_epoch(0, {"loss": 1.9, "val_loss": 1.8})
 
 MLflow is a witness, never a condition: if it cannot be reached, at the start or midway, one line says so and
@@ -32,6 +32,7 @@ from emotion_detection.params import Params
 __all__ = ["LiveRun", "live_run", "tracking_uri"]
 
 SUMMARY_FILE = "model_summary.txt"
+CODE_TAG = "training_code"
 RunType = TypeVar("RunType", bound="LiveRun")
 DIGEST_LENGTH = 36  # MLflow's limit; the tag data_hash has all of it
 
@@ -41,9 +42,14 @@ class LiveRun:
 
     without_mlflow = "Training goes on; register completes the run."
 
-    def __init__(self, training_id: str, tags: Mapping[str, str] | None = None) -> None:
-        """`tags` are set besides those of lineage and model."""
-        self.training_id, self.tags = training_id, tags or {}
+    def __init__(self, training_id: str, code: str = "", tags: Mapping[str, str] | None = None) -> None:
+        """
+        Args:
+            training_id: `RunInfo.training_id`.
+            code: `training.code_version`.
+            tags: set besides those of lineage and model.
+        """
+        self.training_id, self.code, self.tags = training_id, code, tags or {}
         self.run_id: str | None = None
         self._uri = ""
         self._client: MlflowClient | None = None
@@ -58,9 +64,13 @@ class LiveRun:
             self._uri = tracking_uri()
             client = connect(self._uri)
             with explained(self._uri):
-                self.run_id = open_run(client, self._uri, params, model, self.training_id).info.run_id
+                same = {"training_id": self.training_id, CODE_TAG: self.code}
+                self.run_id = open_run(client, self._uri, params, model, same).info.run_id
                 self._client = client
-                lineage = current_lineage(model, dataset.data_hash, self.training_id)
+                # dvc.lock still has the entries of the training before; export knows those of this one.
+                lineage = current_lineage(model, dataset.data_hash, self.training_id).model_copy(
+                    update={"dvc_lock": None}
+                )
                 describe(client, self.run_id, params, model, dataset)
                 set_tags(client, self.run_id, lineage_tags(lineage) | model_tags(params, model) | dict(self.tags))
                 client.log_text(self.run_id, summary, SUMMARY_FILE)
@@ -94,23 +104,16 @@ def _started_monitor(run_id: str, uri: str) -> Any:
 
 
 @contextmanager
-def live_run(params: Params, model: str, training_id: str, dataset: DatasetInfo, summary: str) -> Iterator[LiveRun]:
+def live_run(run: RunType, params: Params, model: str, dataset: DatasetInfo, summary: str) -> Iterator[RunType]:
     """Record a training in MLflow; never fails because of MLflow.
 
-    A run of the same training that did not finish is continued.
+    A run of the same training by the same code that did not finish is continued.
 
     Args:
+        run: not started yet.
         model: name of the entry in `models` of params.yaml.
-        training_id: `RunInfo.training_id`.
         summary: what `keras.Model.summary` prints.
     """
-    with recorded(LiveRun(training_id), params, model, dataset, summary) as run:
-        yield run
-
-
-@contextmanager
-def recorded(run: RunType, params: Params, model: str, dataset: DatasetInfo, summary: str) -> Iterator[RunType]:
-    """As `live_run`, for a run with tags or methods of its own."""
     run._start(params, model, dataset, summary)
     try:
         yield run
@@ -123,14 +126,14 @@ def recorded(run: RunType, params: Params, model: str, dataset: DatasetInfo, sum
     run._end("FINISHED")
 
 
-def open_run(client: MlflowClient, uri: str, params: Params, model: str, training_id: str) -> Run:
-    """The unfinished run of this training, set to running again; else a new one."""
+def open_run(client: MlflowClient, uri: str, params: Params, model: str, tags: Mapping[str, str]) -> Run:
+    """The unfinished run that carries these tags, set to running again; else a new one."""
     experiment = ensure_experiment(client, uri, params.registry.experiment)
-    for run in find_runs(client, params.registry.experiment, training_id=training_id):
+    for run in find_runs(client, params.registry.experiment, **tags):
         if run.info.status != "FINISHED":
             client.update_run(run.info.run_id, status="RUNNING")
             return run
-    return client.create_run(experiment.experiment_id, run_name=model, tags={"training_id": training_id})
+    return client.create_run(experiment.experiment_id, run_name=model, tags=dict(tags))
 
 
 def find_runs(client: MlflowClient, experiment: str, **tags: str) -> list[Run]:

@@ -9,17 +9,14 @@ the same machine and with the same versions; on a GPU the order of parallel sums
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import math
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emotion_detection import augmentation, averaging, batches, execution, optimization
 from emotion_detection.artifacts import DatasetInfo, History, RunInfo, atomic_directory, write_record
 from emotion_detection.averaging import WeightAverage
 from emotion_detection.backend import keras
@@ -33,11 +30,11 @@ from emotion_detection.batches import (
     validation_batches,
 )
 from emotion_detection.checkpoint import CHECKPOINTS, Checkpoint
-from emotion_detection.data.shards import read_dataset_info
+from emotion_detection.data.shards import verify_shards
 from emotion_detection.display import EpochDisplay
 from emotion_detection.errors import ArtifactError, ParamsError
 from emotion_detection.execution import Execution
-from emotion_detection.models import InputSpec, build_model, check_hyperparameters, freeze, import_architecture
+from emotion_detection.models import InputSpec, build_model, check_hyperparameters, freeze
 from emotion_detection.optimization import compile_model
 from emotion_detection.params import Params, Split, TrainingParams
 from emotion_detection.saving import save_model
@@ -45,6 +42,23 @@ from emotion_detection.tracking import LiveRun, live_run
 from emotion_detection.weights import weights_sha256
 
 MODEL_FILE, HISTORY_FILE, RUN_FILE = "model.keras", "history.json", "run.json"
+DECIDING = (
+    "augmentation",
+    "averaging",
+    "batches",
+    "checkpoint",
+    "data/shards",
+    "execution",
+    "huggingface",
+    "huggingface_tensors",
+    "labels",
+    "models/__init__",
+    "optimization",
+    "pretrained",
+    "saving",
+    "training",
+)
+"""Modules that decide a training, besides the architecture's: those on which the stage depends in dvc.yaml."""
 
 
 def train(name: str, params: Params, shards: Path, output: Path, checkpoints: Path = CHECKPOINTS) -> History:
@@ -66,8 +80,8 @@ def train(name: str, params: Params, shards: Path, output: Path, checkpoints: Pa
 
 
 def trainable(shards: Path) -> DatasetInfo:
-    """What the shards hold; an ArtifactError where that is not enough for a training."""
-    info = read_dataset_info(shards)
+    """What the shards hold; an ArtifactError where that is not enough for a training, or one has been altered."""
+    info = verify_shards(shards)
     if not count(info, "val"):
         raise ArtifactError(f"{shards}: no validation images; raise data.split.val, then run `dvc repro`")
     return info
@@ -76,9 +90,9 @@ def trainable(shards: Path) -> DatasetInfo:
 def train_with(trainer: Trainer, params: Params, output: Path, checkpoints: Path) -> History:
     """As `train`, by a trainer of its own kind."""
     name, info = trainer.name, trainer.info
-    identity = training_id(name, params, info)
-    checkpoint = Checkpoint(checkpoints / name / f"{identity}-{code_version(params.model(name).architecture)}")
-    with live_run(params, name, identity, info, summary(trainer.model)) as run:
+    identity, code = training_id(name, params, info), code_version(params.model(name).architecture, info)
+    checkpoint = Checkpoint(checkpoints / name / f"{identity}-{code}")
+    with live_run(LiveRun(identity, code), params, name, info, summary(trainer.model)) as run:
         history = trainer.run(checkpoint, run)
         if trainer.training.total_epochs:
             checkpoint.restore_best(trainer.model)
@@ -228,7 +242,7 @@ def reseed_dropout(model: keras.Model, seed: int) -> None:
 
 
 def training_id(name: str, params: Params, info: DatasetInfo) -> str:
-    """SHA-256 over all that decides the result of a training, apart from code: `RunInfo.training_id`.
+    """SHA-256 over all that decides a training, apart from code and the order of the data: `RunInfo.training_id`.
 
     Raises:
         ParamsError: there is no such model, a hyperparameter is wrong, or the file of the weights is missing.
@@ -248,12 +262,14 @@ def training_id(name: str, params: Params, info: DatasetInfo) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
-def code_version(architecture: str) -> str:
-    """Short hash of the code that decides a training: a checkpoint of other code is not gone on with."""
-    here = sys.modules[__name__]
-    modules = import_architecture(architecture), here, execution, optimization, averaging, batches, augmentation
-    sources = keras.backend.backend() + "".join(inspect.getsource(module) for module in modules)
-    return hashlib.sha256(sources.encode()).hexdigest()[:8]
+def code_version(architecture: str, info: DatasetInfo) -> str:
+    """Short hash of what else decides a training, code and the bytes of the shards: a checkpoint of other code, or of
+    pixels that other code has made, is not gone on with."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256(keras.backend.backend().encode() + json.dumps(info.files, sort_keys=True).encode())
+    for module in (*DECIDING, f"models/{architecture}"):
+        digest.update((package / f"{module}.py").read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def summary(model: keras.Model) -> str:

@@ -23,7 +23,7 @@ from emotion_detection.errors import ArtifactError, ParamsError
 from emotion_detection.mlflow_store import connect
 from emotion_detection.params import load_params
 from emotion_detection.registry import Registry
-from emotion_detection.tracking import live_run
+from emotion_detection.tracking import LiveRun, live_run
 from pipeline import register
 from tests.clone import free_port
 from tests.project import write_exported, write_trained
@@ -62,7 +62,7 @@ def artifacts(client: MlflowClient, run_id: str, path: str | None = None) -> lis
 def train(model: str, epochs: int = 2) -> str | None:
     """As the training stage does: a live run, then the files."""
     params, dataset = load_params(), read_record(SHARDS / "dataset.json", DatasetInfo)
-    with live_run(params, model, "abc", dataset, "a summary") as run:
+    with live_run(LiveRun("abc"), params, model, dataset, "a summary") as run:
         for epoch in range(epochs):
             run.log_epoch(epoch, {"loss": [1.0, 0.5][epoch], "val_loss": [1.1, 0.6][epoch]})
         write_trained(model, run.run_id, "abc")
@@ -166,6 +166,15 @@ def test_an_unreachable_mlflow_ends_the_stage_with_status_1_and_what_to_do(proje
         "or unset it to use mlruns/ here\n"
     )
     assert not registration_file("good").exists()
+
+
+def test_a_missing_argument_is_named(project: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pipeline.register"]
+    result = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("usage: python -m pipeline.register [-h] NAME")
+    assert "arguments are required: NAME" in result.stderr
 
 
 def test_a_server_keeps_the_files_and_another_machine_gets_them(

@@ -5,7 +5,8 @@
 Each fold's shards are written from the records of the training split, so that a fold is trained exactly as the model
 itself, on data of any size. A fold that is finished is kept (`.checkpoints/labels/`) and not trained again; one that
 was killed goes on after its last epoch. Equal images are on the same side. The last weights answer, not the best ones:
-those would be chosen by the very labels that are in question.
+those would be chosen by the very labels that are in question. So patience ends no stage, and fine-tuning goes on from
+the last weights, too.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from emotion_detection.artifacts import DatasetInfo, atomic_directory, atomic_file, write_record
-from emotion_detection.backend import tf
+from emotion_detection.artifacts import DatasetInfo, History, atomic_directory, atomic_file, write_record
+from emotion_detection.averaging import WeightAverage
+from emotion_detection.backend import keras, tf
 from emotion_detection.checkpoint import CHECKPOINTS, Checkpoint
 from emotion_detection.data.shards import INFO_FILE, load_arrays, read_dataset_info, sha256_of, shard_name
 from emotion_detection.errors import ArtifactError, ParamsError
@@ -47,6 +49,15 @@ class Fold:
     """Where its shards and its checkpoint are while it is trained; beside it, as .npy, what it answered."""
 
 
+class LastIsBest(Checkpoint):
+    """Keeps the last weights for the best: what the training measures on val are the labels in question."""
+
+    def save(self, model: keras.Model, history: History, average: WeightAverage | None = None) -> None:
+        """As `Checkpoint.save`."""
+        last = len(history.metrics["loss"]) - 1
+        super().save(model, history.model_copy(update={"best_epoch": last}), average)
+
+
 def out_of_fold(
     name: str, params: Params, shards: Path, folds: int, checkpoints: Path = CHECKPOINTS / "labels"
 ) -> Logits:
@@ -64,10 +75,11 @@ def out_of_fold(
         ParamsError: there is no such model, a hyperparameter is wrong, or there are fewer images than folds.
         ArtifactError: the shards are missing or damaged, or the disk is full.
     """
+    params = _with_training(params, name, patience=0)
     info, arrays = read_dataset_info(shards), load_arrays(shards, "train")
     fold_of = assign(arrays.sha256, arrays.labels.tolist(), folds, params.seed)
     _check(fold_of, arrays.labels, folds, info)
-    identity = f"{training_id(name, params, info)[:16]}-{code_version(params.model(name).architecture)}-{folds}"
+    identity = f"{training_id(name, params, info)[:16]}-{code_version(params.model(name).architecture, info)}-{folds}"
     logits = np.empty((len(fold_of), len(info.labels)), np.float32)
     for number in range(folds):
         Console(highlight=False).print(f"{name}: fold {number + 1} of {folds}")
@@ -78,13 +90,7 @@ def out_of_fold(
 
 def shortened(params: Params, name: str, epochs: int | None) -> Params:
     """Parameters with another number of epochs for one model, and no fine-tuning; as they are for None."""
-    if epochs is None:
-        return params
-    entry = params.model(name)
-    training = {**entry.training, "epochs": epochs, "finetuning": []}
-    return params.model_copy(
-        update={"models": {**params.models, name: entry.model_copy(update={"training": training})}}
-    )
+    return params if epochs is None else _with_training(params, name, epochs=epochs, finetuning=[])
 
 
 def assign(sha256: Sequence[str], labels: Sequence[int], folds: int, seed: int) -> Folds:
@@ -96,6 +102,12 @@ def assign(sha256: Sequence[str], labels: Sequence[int], folds: int, seed: int) 
         place[key] = seen[label_of[key]] % folds
         seen[label_of[key]] += 1
     return np.array([place[key] for key in sha256])
+
+
+def _with_training(params: Params, name: str, **changes: object) -> Params:
+    entry = params.model(name)
+    changed = entry.model_copy(update={"training": {**entry.training, **changes}})
+    return params.model_copy(update={"models": {**params.models, name: changed}})
 
 
 def _check(fold_of: Folds, labels: NDArray[np.int32], folds: int, info: DatasetInfo) -> None:
@@ -114,7 +126,7 @@ def _answers(name: str, params: Params, shards: Path, fold: Fold) -> Logits:
         return _finished(finished, int(fold.held_out.sum()))
     write_fold(shards, fold.held_out, own)
     trainer = Trainer(name, params, read_dataset_info(own), own)
-    trainer.run(Checkpoint(fold.place / "state"), LiveRun(name))
+    trainer.run(LastIsBest(fold.place / "state"), LiveRun(name))
     with trainer.average.in_model() if trainer.average else nullcontext():
         images = load_arrays(own, "val").images
         logits = predict_logits(in_float32(trainer.model), images, f"{name}: images of fold {fold.number + 1}")

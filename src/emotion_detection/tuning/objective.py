@@ -17,7 +17,7 @@ from emotion_detection.backend import keras, tf
 from emotion_detection.checkpoint import Checkpoint
 from emotion_detection.display import EpochDisplay
 from emotion_detection.errors import ParamsError
-from emotion_detection.tracking import recorded
+from emotion_detection.tracking import live_run
 from emotion_detection.training import Trainer, code_version, summary, training_id
 from emotion_detection.tuning.interrupt import Interrupt
 from emotion_detection.tuning.owners import OWNER, owner
@@ -79,12 +79,12 @@ class Objective:
         progress = f"trial {trial.number}, {len(trials(self.study, FINISHED))} of {self.wanted} finished,"
         trainer.display = Quiet(progress, task.how.epochs, trainer.steps, self.interrupt)
         identity = training_id(task.name, params, task.info)
-        architecture = params.model(task.name).architecture
-        self._checkpoint = Checkpoint(task.checkpoints / f"{identity}-{code_version(architecture)}")
+        code = code_version(params.model(task.name).architecture, task.info)
+        self._checkpoint = Checkpoint(task.checkpoints / f"{identity}-{code}")
         for epoch, figures in enumerate(_figures(self._checkpoint.read_history())):
             trial.report(figures[self.metric], epoch)  # the trial before it was broken off after these
-        run = TrialRun(identity, self.tracked.tags(trial.number), lambda *heard: self._heard(trial, *heard))
-        with recorded(run, self.tracked.beside_models(params), task.name, task.info, summary(trainer.model)):
+        run = TrialRun(identity, code, self.tracked.tags(trial.number), lambda *heard: self._heard(trial, *heard))
+        with live_run(run, self.tracked.beside_models(params), task.name, task.info, summary(trainer.model)):
             try:
                 history = trainer.run(self._checkpoint, run)
             except optuna.TrialPruned as pruned:  # no failure of the run

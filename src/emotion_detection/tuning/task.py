@@ -9,11 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from emotion_detection.artifacts import SHARDS, DatasetInfo
-from emotion_detection.batches import count
-from emotion_detection.data.shards import read_dataset_info
 from emotion_detection.errors import ArtifactError, ParamsError
 from emotion_detection.params import Params, TrainingParams
-from emotion_detection.training import Trainer, training_id
+from emotion_detection.training import Trainer, trainable, training_id
 from emotion_detection.tuning.space import Space, search_space, with_values
 from emotion_detection.tuning.study import How
 
@@ -84,11 +82,9 @@ def checked_info(params: Params, shards: Path) -> DatasetInfo:
     """What the shards hold.
 
     Raises:
-        ArtifactError: they are missing, have no validation images, or are not those of params.yaml.
+        ArtifactError: they are missing, altered, have no validation images, or are not those of params.yaml.
     """
-    info = read_dataset_info(shards)
-    if not count(info, "val"):
-        raise ArtifactError(f"{shards}: no validation images; raise data.split.val, then run `dvc repro`")
+    info = trainable(shards)
     if (info.image_size, info.channels) != (params.data.image_size, params.data.channels):
         raise ArtifactError(f"{shards}: not made with the present data.image_size and data.channels; run `dvc repro`")
     return info

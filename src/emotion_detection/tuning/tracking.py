@@ -32,9 +32,11 @@ class TrialRun(LiveRun):
 
     without_mlflow = "Tuning goes on; MLflow will lack this trial."
 
-    def __init__(self, training_id: str, tags: Mapping[str, str], heard: Callable[[int, Mapping[str, float]], None]):
+    def __init__(
+        self, training_id: str, code: str, tags: Mapping[str, str], heard: Callable[[int, Mapping[str, float]], None]
+    ) -> None:
         """`heard` is called after each epoch, counted from zero, with its figures, and may raise."""
-        super().__init__(training_id, tags)
+        super().__init__(training_id, code, tags)
         self._heard = heard
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
