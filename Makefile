@@ -14,8 +14,8 @@ UV := $(VENV)/bin/uv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # a stage that compiles TensorFlow anew at every start loses seconds
 
-# `data.source=x` among the words after `make` reaches `emotion run` as it is.
-PARAMS = $(foreach word,$(filter seed=% data.% validation.% training.% models.% inference.% evaluation.% export.% edge.% gate.% registry.%,$(MAKEOVERRIDES)),'$(word)')
+# `data.source=x` among the words after `make` reaches `emotion run` as it is: whatever has a dot in its name, and the seed.
+PARAMS = $(foreach word,$(MAKEOVERRIDES),$(if $(or $(filter seed=%,$(word)),$(findstring .,$(firstword $(subst =, ,$(word))))),'$(word)'))
 preset ?=
 
 .DEFAULT_GOAL := help
@@ -102,10 +102,13 @@ rollback: $(VENV)/.train ## Make the previous champion champion again
 	@emotion rollback
 
 images: ## Build every image of docker/
-	@set -e; for file in docker/*.Dockerfile; do docker build --tag emotion-$$(basename $$file .Dockerfile) --file $$file .; done
+	@set -e; for file in docker/*.Dockerfile; do \
+	  docker build --build-arg REVISION="$$(git rev-parse HEAD)" --tag emotion-$$(basename $$file .Dockerfile) --file $$file .; \
+	done
 
 push-image: ## IMAGE=REGISTRY/NAME [FILE=docker/serve.Dockerfile]: build an image, push it, print it by digest
-	@docker build --quiet --tag "$$IMAGE" --file "$${FILE:-docker/serve.Dockerfile}" . >&2
+	@docker build --quiet --build-arg REVISION="$$(git rev-parse HEAD)" --tag "$$IMAGE" \
+	  --file "$${FILE:-docker/serve.Dockerfile}" . >&2
 	@docker push --quiet "$$IMAGE" >&2
 	@docker inspect --format '{{index .RepoDigests 0}}' "$$IMAGE"
 

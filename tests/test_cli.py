@@ -17,8 +17,8 @@ from typer.testing import CliRunner, Result
 from emotion_detection.bundle import read_bundle
 from emotion_detection.cli import app
 from emotion_detection.errors import ParamsError
-from emotion_detection.params import load_params
-from emotion_detection.params_edit import parse_settings, prepare_edit, read_preset
+from emotion_detection.params import Params, load_params
+from emotion_detection.params_edit import Edit, parse_settings, prepare_edit, read_preset
 from emotion_detection.prediction_ids import id_prefix, new_id
 from tests.clone import free_port, wait_for
 from tests.project import stop
@@ -260,19 +260,31 @@ def test_an_edit_that_changes_nothing_writes_nothing(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("preset", sorted(path.stem for path in (ROOT / "presets").glob("*.yaml")))
-def test_the_presets_apply_to_the_parameter_file(preset: str, tmp_path: Path) -> None:
+PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_means_the_same_whichever_was_there_before(preset: str, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_bytes((ROOT / "params.yaml").read_bytes())
-    patches = [read_preset(preset, ROOT / "presets"), parse_settings(["training.epochs=2"])]
-    edit = prepare_edit(path, patches)
-    edit.write()
-    assert load_params(path).training.epochs == 2
-    assert set(load_params(path).models) == {name for name, entry in patches[0]["models"].items() if entry is not None}
-    again = prepare_edit(path, patches)
-    assert again.changes == []
-    comment = path.read_text().splitlines()[0]
-    assert comment.startswith("#")
+    kept = ["data.source=faces.zip", "gate.margin=0.05"]
+
+    def prepared(name: str, *words: str) -> Edit:
+        return prepare_edit(path, [parse_settings(words)], read_preset(name, ROOT / "presets"))
+
+    def laid_over_the_shipped_file(name: str, *words: str) -> Params:
+        path.write_bytes((ROOT / "params.yaml").read_bytes())
+        prepared(name, *kept, *words).write()
+        return load_params(path)
+
+    expected = laid_over_the_shipped_file(preset)
+    assert set(expected.models) == set(read_preset(preset, ROOT / "presets")["models"])
+    for before in PRESETS:
+        laid_over_the_shipped_file(before, "training.patience=3", "models.mine.architecture=vit")
+        edit = prepared(preset)
+        assert edit.params == expected, before
+        edit.write()
+        assert prepared(preset).changes == []
+        assert path.read_text().startswith("# Everything that decides a result.")
 
 
 def test_settings_are_yaml_and_later_ones_win() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from emotion_detection.errors import ParamsError
-from emotion_detection.params import load_params, merge, parse_params
+from emotion_detection.params import Params, load_params, merge, parse_params
+from emotion_detection.params_edit import prepare_edit, read_preset
 
 ROOT = Path(__file__).parents[1]
 MINIMAL = {"models": {"lenet": {"architecture": "lenet"}}}
@@ -22,11 +24,7 @@ def test_the_shipped_file_is_valid() -> None:
 
 @pytest.mark.parametrize("name", ["grey-48", "colour-256", "fer2013"])
 def test_presets_fit_onto_the_shipped_file(name: str) -> None:
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe")
-    base, preset = yaml.load(ROOT / "params.yaml"), yaml.load(ROOT / "presets" / f"{name}.yaml")
-    params = parse_params(merge(base, preset))
+    params = prepare_edit(ROOT / "params.yaml", [], read_preset(name, ROOT / "presets")).params
     expected = {
         "grey-48": (48, 1, 64, 1e-4, 50, 7),
         "colour-256": (256, 3, 16, 1e-3, 25, 3),
@@ -44,7 +42,7 @@ def test_presets_fit_onto_the_shipped_file(name: str) -> None:
     )
 
 
-def test_a_preset_removes_what_it_sets_to_null() -> None:
+def test_a_patch_removes_what_it_sets_to_null() -> None:
     assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": None}, "d": 4}) == {"a": {"c": 2}, "d": 4}
 
 
@@ -77,6 +75,10 @@ def test_a_model_overrides_single_training_values() -> None:
         ({"validation": {"leaked": {"drop": ["tests"]}}}, "validation.leaked.drop.0", "'train', 'val' or 'test'"),
         ({"models": {}}, "models", "at least 1 item"),
         ({"models": {"a": {}}}, "models.a.architecture", "missing"),
+        *(
+            ({"models": {name: {"architecture": "lenet"}}}, f"models.{name}", "letters, digits, - and _, beginning")
+            for name in ("lenet.v2", "my model", "-x", "", "größe", "data", "labels", "validation")
+        ),
         ({"models": {"a": {"architecture": "../x"}}}, "models.a.architecture", "should match pattern"),
         (
             {"models": {"a": {"architecture": "lenet", "training": {"epchs": 1}}}},
@@ -90,6 +92,13 @@ def test_a_mistake_is_named_with_what_is_allowed(content: dict[str, object], key
         parse_params({**MINIMAL, **content})
     line = next(line for line in str(raised.value).splitlines() if line.startswith(f"{key}:"))
     assert words in line
+
+
+def test_names_of_models_stand_in_the_schema() -> None:
+    models = Params.model_json_schema()["properties"]["models"]
+    (pattern,) = models["patternProperties"]
+    assert re.match(pattern, "mobilenet_v2-0")
+    assert not re.match(pattern, "lenet.v2")
 
 
 def test_all_mistakes_are_reported_at_once() -> None:

@@ -1,6 +1,6 @@
 """Change params.yaml by KEY=VALUE words and presets, keeping its comments; nothing invalid is ever written.
 
-edit = prepare_edit(Path("params.yaml"), [read_preset("grey-48"), parse_settings(["models.vit.depth=8"])])
+edit = prepare_edit(Path("params.yaml"), [parse_settings(["models.vit.depth=8"])], preset=read_preset("zoo"))
 edit.changes            [Change(key="models.vit.depth", old=4, new=8), ...]
 edit.write()
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from emotion_detection.artifacts import atomic_file
@@ -22,6 +23,8 @@ from emotion_detection.errors import ParamsError
 from emotion_detection.params import Params, load_params, merge, parse_params
 
 PRESETS = Path("presets")
+WHOLE_SECTIONS = ("training", "models")
+"""What a preset replaces as a whole: a learning rate, or a model, of the preset before would not fit."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def parse_settings(words: Sequence[str]) -> dict[str, Any]:
 
 
 def read_preset(name: str, directory: Path = PRESETS) -> dict[str, Any]:
-    """The changes that a preset stands for.
+    """The sections of a preset, for `prepare_edit`.
 
     Raises:
         ParamsError: there is none of this name; the message says which there are.
@@ -79,8 +82,13 @@ def read_preset(name: str, directory: Path = PRESETS) -> dict[str, Any]:
     return content
 
 
-def prepare_edit(path: Path, patches: Iterable[Mapping[str, Any]]) -> Edit:
-    """Apply JSON merge patches (RFC 7386) to the parameter file in memory, and check the result.
+def prepare_edit(path: Path, patches: Iterable[Mapping[str, Any]], preset: Mapping[str, Any] | None = None) -> Edit:
+    """Change the parameter file in memory, and check the result.
+
+    Args:
+        path: the parameter file.
+        patches: JSON merge patches (RFC 7386), applied one after the other.
+        preset: applied before them; `WHOLE_SECTIONS` that it has lose all that it does not name.
 
     Raises:
         ParamsError: the file or the result is not valid; the message names each key.
@@ -91,7 +99,11 @@ def prepare_edit(path: Path, patches: Iterable[Mapping[str, Any]]) -> Edit:
     yaml.width = 4096
     content = yaml.load(path.read_text(encoding="utf-8"))
     before = dict(leaves(content))
-    for patch in patches:
+    preset = preset or {}
+    for section in WHOLE_SECTIONS:
+        if section in preset:
+            _prune(content.get(section, {}), preset[section])
+    for patch in (preset, *patches):
         _apply(content, patch)
     params = parse_params(content, source=f"{path}: ")
     after = dict(leaves(content))
@@ -128,6 +140,15 @@ def _load(yaml: YAML, text: str, source: str) -> Any:
         raise ParamsError(f"{source}: not valid YAML: {error}") from None
 
 
+def _prune(content: dict[str, Any], kept: Mapping[str, Any]) -> None:
+    """Remove every key that `kept` does not have as well."""
+    for key in set(content) - set(kept):
+        del content[key]
+    for key, value in content.items():
+        if isinstance(value, dict) and isinstance(kept[key], Mapping):
+            _prune(value, kept[key])
+
+
 def _apply(content: dict[str, Any], patch: Mapping[str, Any]) -> None:
     for key, value in patch.items():
         if value is None:
@@ -135,7 +156,15 @@ def _apply(content: dict[str, Any], patch: Mapping[str, Any]) -> None:
         elif isinstance(value, Mapping) and isinstance(content.get(key), dict):
             _apply(content[key], value)
         elif content.get(key) != value:  # an equal value keeps the way it is written
-            content[key] = merge({}, value) if isinstance(value, Mapping) else value
+            content[key] = _as_written(value)
+
+
+def _as_written(value: Any) -> Any:
+    """Lists in one line: over several the comment behind the key would go astray with the next change."""
+    if isinstance(value, list):
+        value = CommentedSeq(value)
+        value.fa.set_flow_style()
+    return merge({}, value) if isinstance(value, Mapping) else value
 
 
 def leaves(content: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -68,7 +68,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Clone:
         "export": {"int8": {"enabled": False}},
     }
     short = {"models": {name: {"training": {"epochs": 1}} for name in ZOO} | {FROZEN: None}}
-    prepare_edit(clone.path / "params.yaml", [read_preset("zoo", ROOT / "presets"), few, short]).write()
+    prepare_edit(clone.path / "params.yaml", [few, short], read_preset("zoo", ROOT / "presets")).write()
     run = partial(clone.run, sys.executable, "-c", STAGES)
     small = [name for name in ZOO if name not in LARGE]
     run("fingerprint", "ingest", "validate", "shards", "pictures", *stages_of(*small))

@@ -82,8 +82,7 @@ def _prepare(preset: str | None, settings: Sequence[str]) -> Edit:
     from emotion_detection.params import PARAMS_FILE
     from emotion_detection.params_edit import parse_settings, prepare_edit, read_preset
 
-    patches = [read_preset(preset)] if preset else []
-    return prepare_edit(PARAMS_FILE, [*patches, parse_settings(settings)])
+    return prepare_edit(PARAMS_FILE, [parse_settings(settings)], read_preset(preset) if preset else None)
 
 
 def reproduce(arguments: Sequence[str]) -> None:

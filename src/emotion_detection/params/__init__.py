@@ -41,12 +41,19 @@ from emotion_detection.params.judging import (
     InferenceParams,
     Int8Params,
 )
-from emotion_detection.params.section import Section, Split, Unfrozen, merge, validated
-from emotion_detection.params.training import AugmentationParams, ModelParams, TrainingParams
+from emotion_detection.params.section import SPLITS, Section, Split, Unfrozen, merge, validated
+from emotion_detection.params.training import (
+    AugmentationParams,
+    ModelName,
+    ModelParams,
+    TrainingParams,
+    checked_name,
+)
 from emotion_detection.params.tuning import RangeParams, TuningParams
 
 __all__ = [
     "PARAMS_FILE",
+    "SPLITS",
     "AugmentationParams",
     "CheckParams",
     "ClassParams",
@@ -65,6 +72,7 @@ __all__ = [
     "TrainingParams",
     "Unfrozen",
     "ValidationParams",
+    "checked_name",
     "load_params",
     "merge",
     "parse_params",
@@ -88,8 +96,8 @@ class Params(Section):
     data: DataParams = DataParams()
     validation: ValidationParams = ValidationParams()
     training: TrainingParams = TrainingParams()
-    models: Mapping[str, ModelParams] = Field(min_length=1)
-    """Models to train, by name."""
+    models: Mapping[ModelName, ModelParams] = Field(min_length=1)
+    """Models to train, by name: letters, digits, - and _."""
     inference: InferenceParams = InferenceParams()
     evaluation: EvaluationParams = EvaluationParams()
     export: ExportParams = ExportParams()

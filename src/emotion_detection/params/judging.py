@@ -85,7 +85,7 @@ class GateParams(Section):
     max_milliseconds: float = Field(50.0, gt=0)
     """Median time of one face, batch 1, one thread, on the machine that runs the gate."""
     margin: Share = 0.01
-    """Non-inferiority: the lower end of the interval of (challenger - champion) accuracy must lie above
+    """Non-inferiority: the lower end of the interval of (challenger - champion) accuracy must be at least
     minus this."""
     bootstrap: int = Field(2000, ge=100)
     confidence: float = Field(0.95, gt=0, lt=1)

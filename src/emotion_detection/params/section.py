@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from emotion_detection.errors import ParamsError
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 Share = Annotated[float, Field(ge=0, le=1)]
 Unfrozen = Annotated[int, Field(ge=0)] | Literal["all"]
 """How many of a pretrained backbone's topmost layers with weights go on learning."""

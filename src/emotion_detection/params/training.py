@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from emotion_detection.params.section import Section, Share, Unfrozen, without_defaults
 
@@ -98,6 +99,28 @@ class TrainingParams(Section):
         stage = self.finetuning[number - 1]
         rate = stage.learning_rate or self.learning_rate / 100
         return self.model_copy(update={"epochs": stage.epochs, "learning_rate": rate})
+
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+TAKEN = ("data", "labels", "validation")
+"""Folders of reports/ that are of no model."""
+
+
+def checked_name(name: str) -> str:
+    """A name that a model may have: DVC makes stages of it, and every stage a folder.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not re.fullmatch(NAME, name) or name in TAKEN:
+        raise ValueError(
+            "allowed as name of a model are letters, digits, - and _, beginning with none of the two, but not "
+            f"{', '.join(TAKEN)}, which are other folders of reports/"
+        )
+    return name
+
+
+ModelName = Annotated[str, AfterValidator(checked_name), Field(json_schema_extra={"pattern": NAME})]
 
 
 class ModelParams(BaseModel):
