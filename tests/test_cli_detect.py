@@ -122,7 +122,7 @@ def test_boxes_and_labels_are_drawn(bundle: str) -> None:
     records = as_json("detect", "many.png", "turned.png", "trip/deep", "--bundle", bundle, "--faces", "all",
                       "--annotate", "drawn/here")  # fmt: skip
     assert [record["annotated"] for record in records] == [
-        f"drawn/here/{name}.png" for name in ("many", "turned", "trip_deep_nobody")
+        f"drawn/here/{name}.png" for name in ("many.png", "turned.png", "trip/deep/nobody.png")
     ]
     many, upright, nobody = (decode(Path(record["annotated"]).read_bytes(), 3) for record in records)
     np.testing.assert_array_equal(nobody, NOBODY)
@@ -136,6 +136,22 @@ def test_boxes_and_labels_are_drawn(bundle: str) -> None:
         np.testing.assert_array_equal(many[inside], MANY[inside])
     Path("a_file").write_text("")
     assert "--annotate a_file" in fail("detect", "many.png", "--bundle", bundle, "--annotate", "a_file")
+
+
+def test_every_picture_is_drawn_into_a_file_of_its_own(bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("here").mkdir()
+    monkeypatch.chdir("here")
+    pictures = {"a/b.jpg": 1, "a_b.jpg": 2, "a/b.png": 3, "a_b.png": 4, "sub/a_b.png": 5, "../a_b.png": 6}
+    for name, width in pictures.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(encoded(np.zeros((60, 60 + width, 3), np.uint8), "PNG"))
+    words = (*pictures, str(Path("a/b.jpg").absolute()), "sub/../a_b.jpg")
+    records = as_json("detect", *words, "--bundle", f"../{bundle}", "--annotate", "drawn")
+    *drawn, absolute, roundabout = (record["annotated"] for record in records)
+    widths = {name: decode(Path(name).read_bytes(), 3).shape[1] - 60 for name in drawn}
+    assert list(widths.values()) == list(pictures.values())
+    assert (absolute, roundabout) == ("drawn/a/b.jpg.png", "drawn/a_b.jpg.png")
+    assert all(Path(name).resolve().is_relative_to(Path("drawn").resolve()) for name in drawn)
 
 
 def test_labels_of_any_alphabet_can_be_drawn() -> None:

@@ -60,7 +60,8 @@ def test_checkpoint_without_classifier(with_shards: Path) -> None:
 def test_what_is_refused_before_the_data_is_looked_at() -> None:
     directory = write_checkpoint(Path("theirs"))
     assert "no such directory" in refused("not/there/at_all")
-    assert "--name: found '../x'" in refused("theirs", "--name", "../x")
+    assert "--name: found '../x'; allowed as name of a model are letters" in refused("theirs", "--name", "../x")
+    assert "--name: found 'labels'" in refused("theirs", "--name", "labels")
     assert "models.good: there is such a model already; choose another with --name" in refused(
         "theirs", "--name", "good"
     )

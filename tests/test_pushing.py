@@ -12,8 +12,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from emotion_detection.data.report import SPLITS
 from emotion_detection.errors import EmotionError
+from emotion_detection.params import SPLITS
 from emotion_detection.pushing import PASSWORD, URL, USERNAME, measured
 from tests.clone import ROOT, free_port
 from tests.monitoring.programs import pushgateway

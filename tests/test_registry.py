@@ -127,6 +127,42 @@ def test_rollback_passes_over_versions_that_were_deleted(local: Registry) -> Non
     assert local.rollback().version == "1"
 
 
+def test_rollback_without_a_champion_goes_to_the_last_one_that_is_left(registry: Registry) -> None:
+    one, two, three = several(registry, 3)
+    for version in (one, two, three):
+        registry.promote(version)
+    connect(registry.uri).delete_model_version(registry.model, three.version)
+    assert champion(registry) is None
+    assert registry.rollback().version == champion(registry) == "2"
+    assert registry.resolve("previous").version == "1"
+    assert "rolled_back_at" not in registry.resolve("2").tags
+
+
+@pytest.mark.parametrize("deleted", [["2"], ["1", "2"]])
+def test_a_promotion_is_whole_where_champions_were_deleted(registry: Registry, deleted: list[str]) -> None:
+    one, two, three = several(registry, 3)
+    for version in (one, two):
+        registry.promote(version)
+    registry.challenge(three)
+    for version in deleted:
+        connect(registry.uri).delete_model_version(registry.model, version)
+    registry.promote(registry.resolve("3"))
+    assert registry.resolve("3").aliases == ("champion",)
+    if "1" in deleted:
+        with pytest.raises(RegistryError, match="no earlier champion"):
+            registry.rollback()
+    else:
+        assert registry.resolve("previous").version == registry.rollback().version == "1"
+
+
+def test_the_same_champion_on_both_sides_of_a_deleted_one_is_one(local: Registry) -> None:
+    one, two, three = several(local, 3)
+    for version in (three, one, two, one):
+        local.promote(version)
+    connect(local.uri).delete_model_version("detector", two.version)
+    assert local.rollback().version == "3"
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [

@@ -17,7 +17,6 @@ from emotion_detection.slices import (
     face_slicings,
     share,
     terciles,
-    values_of,
 )
 
 
@@ -65,10 +64,6 @@ def test_thirds_of_the_images_by_light_contrast_and_sharpness() -> None:
 
 def test_terciles_cut_into_three() -> None:
     assert np.bincount(by_value("x", range(9), terciles(range(9))).places).tolist() == [3, 3, 3]
-
-
-def test_values_are_found_by_sha256() -> None:
-    np.testing.assert_array_equal(values_of(["a", "b", "c"], {"c": 0.5, "a": 1.0}), [1.0, np.nan, 0.5])
 
 
 @pytest.mark.parametrize(("hits", "images"), [(0, 3), (3, 3), (7, 10), (240, 251)])

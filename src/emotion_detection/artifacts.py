@@ -412,18 +412,35 @@ def read_record(path: Path, kind: type[RecordType]) -> RecordType:
         raise ArtifactError(f"{path}: not a valid {kind.__name__}; remove it and run `dvc repro`: {error}") from None
 
 
+@contextmanager
+def intact(path: Path) -> Iterator[None]:
+    """Within, a Parquet file that cannot be read is an ArtifactError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ArtifactError(f"{path}: missing; `dvc repro` makes it, `dvc pull` fetches it") from None
+    except (pa.ArrowException, OSError) as error:  # a damaged footer or page is an OSError
+        raise ArtifactError(f"{path}: damaged; remove it and run `dvc repro`: {error}") from None
+
+
+def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file, or some of its columns.
+
+    Raises:
+        ArtifactError: the file is missing or damaged, is no Parquet file or has other columns.
+    """
+    with intact(path):
+        return open_parquet(path, schema).read(columns)
+
+
 def open_parquet(path: Path, schema: pa.Schema) -> pq.ParquetFile:
-    """Open a Parquet file for streaming by row group.
+    """Open a Parquet file for streaming by row group, each within `intact`.
 
     Raises:
         ArtifactError: the file is missing, is no Parquet file or has other columns.
     """
-    try:
+    with intact(path):
         file = pq.ParquetFile(path)
-    except FileNotFoundError:
-        raise ArtifactError(f"{path}: missing; `dvc repro` makes it, `dvc pull` fetches it") from None
-    except pa.ArrowInvalid as error:
-        raise ArtifactError(f"{path}: not a Parquet file; remove it and run `dvc repro`: {error}") from None
     if not file.schema_arrow.equals(schema):
         raise ArtifactError(f"{path}: has columns {file.schema_arrow.names}, expected {schema.names}; run `dvc repro`")
     return file

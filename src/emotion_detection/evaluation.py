@@ -90,7 +90,10 @@ def judge(model: str, val: Answers, test: Answers, how: EvaluationParams, seed: 
 
 
 def measure(answers: Answers, how: EvaluationParams, seed: int) -> SplitMetrics:
-    """Figures of one split. Classes without images are left out of means, `precision` and `recall`."""
+    """Figures of one split. Classes without images are left out of means, `precision` and `recall`.
+
+    But not of `macro_f1`, where the model gives one as an answer: its F1 is 0 then.
+    """
     confusion, probabilities, present = answers.confusion, answers.probabilities, answers.present
     areas = [roc_auc_score(answers.labels == index, probabilities[:, index]) for index in present]
     precision, recall = stats.precision(confusion), stats.recall(confusion)

@@ -5,7 +5,7 @@
 
 Challenger and champion answer the same test images, each with the graph that is served: in int8 where its bundle has
 that. Against a champion the challenger must be non-inferior: the lower end of the paired bootstrap interval of the
-difference in accuracy lies above minus `gate.margin`. A first champion, or one that cannot answer today's images,
+difference in accuracy is at least minus `gate.margin`. A first champion, or one that cannot answer today's images,
 leaves the absolute checks alone.
 """
 

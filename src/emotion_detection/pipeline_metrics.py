@@ -23,6 +23,7 @@ from emotion_detection.artifacts import (
     read_record,
     report_dir,
 )
+from emotion_detection.params import SPLITS
 
 if TYPE_CHECKING:
     from emotion_detection.gate import Verdict
@@ -83,7 +84,7 @@ def of_verdict(version: str, outcome: str, verdict: Verdict | None) -> Collector
 
 
 def _validation(gauge: partial[Gauge], _model: str) -> None:
-    from emotion_detection.data.report import SPLITS, ValidationReport  # noqa: PLC0415  imports pandas
+    from emotion_detection.data.report import ValidationReport  # noqa: PLC0415  imports pandas
 
     report = read_record(VALIDATION_JSON, ValidationReport)
     dropped = gauge("emotion_pipeline_images_dropped", "Images that validation left out", ["split", "reason"])

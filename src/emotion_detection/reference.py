@@ -26,7 +26,7 @@ EDGES: dict[Feature, tuple[float, ...]] = {
 """Upper ends of bins, each within its bin; a last bin has no end. Brightness, contrast and sharpness as `face_quality`
 measures them, confidence of the predicted label, entropy of all probabilities in bits."""
 SMOOTHING = 0.5
-"""Added to every count, as `stats.population_stability_index` does to those that it compares with them."""
+"""Added to every count, as Prometheus' rules for drift do to those that they compare with them."""
 
 
 class Histogram(BaseModel):

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from emotion_detection.artifacts import PREDICTIONS_SCHEMA, SHARDS, DatasetInfo, open_parquet, report_dir
+from emotion_detection.artifacts import PREDICTIONS_SCHEMA, SHARDS, DatasetInfo, read_table, report_dir
 from emotion_detection.data.shards import load_split
 from emotion_detection.errors import ArtifactError
 from emotion_detection.face_quality import measure
@@ -53,7 +53,7 @@ def quality_of(images: Pixels) -> Floats:
 
 def _answers(name: str, temperature: float) -> tuple[NDArray[np.int32], NDArray[np.int32], Floats]:
     path = report_dir(name) / "predictions.parquet"
-    table = open_parquet(path, PREDICTIONS_SCHEMA).read().filter(pc.field("split") == "val")
+    table = read_table(path, PREDICTIONS_SCHEMA).filter(pc.field("split") == "val")
     if len(table) == 0:
         raise ArtifactError(f"{path}: holds no predictions of the validation split; run `dvc repro`")
     logits = np.stack(table["logits"].to_numpy())

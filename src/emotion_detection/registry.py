@@ -11,9 +11,10 @@ lists all champions, the present one last. Needs no more than mlflow-skinny: the
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any
 
 from mlflow.entities import Run
@@ -134,14 +135,14 @@ class Registry:
             RegistryError: there is no earlier one.
         """
         with explained(self.uri):
-            history = self._history()
-            present = {version.version for version in self.versions()}
-            earlier = [version for version in history[:-1] if version in present]
+            champion, history = self.champion(), self._history()
+            earlier = history[:-1] if champion else history  # a deleted champion is not in its history any more
             if not earlier:
                 raise RegistryError(
                     f"{self.model}: there is no earlier champion to go back to; `emotion promote VERSION` chooses one"
                 )
-            self._tag(history[-1], {"rolled_back_at": _now()})
+            if champion:
+                self._tag(champion.version, {"rolled_back_at": _now()})
             self._remember(earlier)
             self._client.set_registered_model_alias(self.model, CHAMPION, earlier[-1])
             return self.resolve(earlier[-1])
@@ -220,14 +221,17 @@ class Registry:
             return self._client.get_registered_model(self.model)
 
     def _history(self) -> list[str]:
+        """All champions that have not been deleted, the present one last if there is one."""
         model = self._ensure_model()
         history: list[str] = json.loads(model.tags.get(HISTORY_TAG, "[]"))
         champion = model.aliases.get(CHAMPION)
         if champion is not None and history[-1:] != [str(champion)]:  # moved by hand, or we were killed
             history.append(str(champion))
-        return history
+        present = {version.version for version in self.versions()}
+        return _without_repeats(version for version in history if version in present)
 
-    def _remember(self, history: list[str]) -> None:
+    def _remember(self, champions: list[str]) -> None:
+        history = _without_repeats(champions)
         kept = json.dumps(history[-HISTORY_LENGTH:])
         self._client.set_registered_model_tag(self.model, HISTORY_TAG, kept)
         if len(history) > 1:
@@ -259,6 +263,11 @@ def resolve_champion(model: str) -> VersionInfo:
         RegistryError: MLflow cannot be reached, or no version has been promoted; the message says what to do.
     """
     return Registry(model).resolve(CHAMPION)
+
+
+def _without_repeats(history: Iterable[str]) -> list[str]:
+    """A champion that follows itself, since the one between has been deleted, is the same one."""
+    return [version for version, _ in groupby(history)]
 
 
 def _now() -> str:

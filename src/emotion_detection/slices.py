@@ -3,13 +3,12 @@
     slicings = [by_class(labels, names), *face_slicings(images), by_value("agreement", votes, (0.5, 0.8))]
     accuracy_by_slice(slicings, predicted == labels, confidence=0.95)      -> one row per slice
 
-A slicing puts every image into exactly one slice, so that slices add up to the whole. By values that are known for an
-image of some SHA-256: `by_value("agreement", values_of(answers.sha256, agreement), edges)`.
+A slicing puts every image into exactly one slice, so that slices add up to the whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import sqrt
@@ -20,7 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from emotion_detection.artifacts import Interval, SliceAccuracy
 from emotion_detection.face_quality import measure
-from emotion_detection.stats import Floats
 
 UNKNOWN = "unknown"
 
@@ -67,11 +65,6 @@ def face_slicings(images: NDArray[np.uint8]) -> list[Slicing]:
     found = [measure(image, image.shape[0]) for image in images]
     figures = {name: [float(getattr(face, name)) for face in found] for name in ("brightness", "contrast", "sharpness")}
     return [by_value(name, values, terciles(values)) for name, values in figures.items()]
-
-
-def values_of(sha256: Sequence[str], known: Mapping[str, float]) -> Floats:
-    """Values (N,) of the images with these SHA-256; NaN where none is known."""
-    return np.array([known.get(digest, np.nan) for digest in sha256], np.float64)
 
 
 def accuracy_by_slice(

@@ -1,9 +1,8 @@
-"""Statistics of classification: calibration, intervals, paired comparisons, drift. NumPy alone.
+"""Statistics of classification: calibration, intervals, paired comparisons. NumPy alone.
 
     confusion_matrix, accuracy, macro_f1, precision, recall     figures of one split
     softmax, fit_temperature, expected_calibration_error        calibration
     bootstrap_interval, paired_bootstrap, mcnemar               how sure we are, and which model is better
-    population_stability_index, jensen_shannon                  how far a distribution has moved
 
 Resampling n images with replacement and counting is the same as drawing the counts from a multinomial
 distribution. So every bootstrap here draws counts: time and memory do not depend on the number of images.
@@ -212,39 +211,6 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike) -> float:
     log_probability = np.cumsum(np.r_[-total * np.log(2), np.log((total - steps + 1) / steps)])
     probability = np.exp(log_probability)
     return float(min(1.0, 2 * probability.sum() - probability[-1]))
-
-
-def population_stability_index(reference: ArrayLike, counts: ArrayLike) -> float:
-    """How far observed counts have moved from reference shares; 0: not at all, above 0.25: much.
-
-    Sum of (p - q) log(p / q), the symmetric Kullback-Leibler divergence (Jeffreys 1946). Half an image is
-    added to every count and no reference share counts as less than one in a million, so that empty classes
-    and no traffic at all give finite values.
-
-    Args:
-        reference: shares (K,), summing to 1.
-        counts: observed answers per class (K,).
-    """
-    expected = np.maximum(np.asarray(reference, dtype=np.float64), 1e-6)
-    observed = np.asarray(counts, dtype=np.float64) + 0.5
-    observed /= observed.sum()
-    return float(((observed - expected) * np.log(observed / expected)).sum())
-
-
-def jensen_shannon(first: ArrayLike, second: ArrayLike) -> float:
-    """Jensen-Shannon divergence of two distributions (K,) in bits, 0 to 1; each is scaled to sum 1.
-
-    Lin: Divergence Measures Based on the Shannon Entropy, IEEE Transactions on Information Theory 37, 1991.
-    """
-    p, q = (np.asarray(values, dtype=np.float64) for values in (first, second))
-    p, q = p / p.sum(), q / q.sum()
-    middle = (p + q) / 2
-    return float(max(0.0, (_kullback_leibler(p, middle) + _kullback_leibler(q, middle)) / 2))
-
-
-def _kullback_leibler(p: Floats, q: Floats) -> float:
-    used = p > 0
-    return float((p[used] * np.log2(p[used] / q[used])).sum())
 
 
 def _hits(confusion: NDArray[np.integer]) -> NDArray[np.integer]:

@@ -164,6 +164,14 @@ def test_rules_state_the_policy() -> None:
     assert ("duplicate", "critical") not in stated  # no share is above 1
 
 
+@pytest.mark.parametrize("least", [1, 2])
+def test_what_may_not_be_lowered_is_not_advised(least: int) -> None:
+    stated = {(rule.check, rule.severity): rule for rule in rules(ValidationParams(classes={"min_images": least}))}
+    advice = stated["classes", "critical"].advice
+    assert "raise data.split for splits that the source does not name" in advice
+    assert ("lower validation.classes.min_images" in advice) == (least > 1)
+
+
 def test_decisions_are_written_in_the_order_of_the_data_set(tmp_path: Path) -> None:
     images = faces(30)
     images.loc[5, ["std", "mode"]] = [0.0, "F"]

@@ -23,16 +23,9 @@ from PIL import Image
 from emotion_detection.artifacts import DATASET_SCHEMA, DECISIONS_SCHEMA, DatasetInfo
 from emotion_detection.backend import tf
 from emotion_detection.data.sharding import counts_table, write_shards
-from emotion_detection.data.shards import (
-    SPLITS,
-    encode_image,
-    load_arrays,
-    load_split,
-    read_dataset_info,
-    verify_shards,
-)
+from emotion_detection.data.shards import encode_image, load_arrays, load_split, read_dataset_info, verify_shards
 from emotion_detection.errors import ArtifactError
-from emotion_detection.params import DataParams
+from emotion_detection.params import SPLITS, DataParams
 from emotion_detection.preprocess import encode_png, prepare
 
 Row = dict[str, Any]

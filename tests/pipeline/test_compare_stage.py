@@ -34,7 +34,7 @@ from emotion_detection.comparison.compare import compare, differing_faces, read_
 from emotion_detection.comparison.publishing import publish
 from emotion_detection.comparison.table import TITLES, is_best, read_comparison
 from emotion_detection.data.shards import load_arrays
-from emotion_detection.errors import ArtifactError
+from emotion_detection.errors import ArtifactError, ImageTooLarge
 from emotion_detection.inference import Answers
 from emotion_detection.mlflow_store import connect
 from emotion_detection.params import load_params
@@ -148,7 +148,7 @@ def test_figures_are_those_of_reports_and_bundles(answers: dict[str, np.ndarray]
 
 def test_faces_are_those_with_different_answers(answers: dict[str, np.ndarray]) -> None:
     entries = [read_entry(name) for name in ACCURACY]
-    faces = differing_faces(entries)
+    faces = differing_faces(entries, max_pixels=SIZE**2)
     arrays = load_arrays(SHARDS, "test")
     by_image = {image.tobytes(): place for place, image in enumerate(arrays.images)}
     assert 0 < len(faces) <= 12
@@ -158,6 +158,13 @@ def test_faces_are_those_with_different_answers(answers: dict[str, np.ndarray]) 
         said = {model: answer for model, (answer, _) in face.answers.items()}
         assert said == {model: LABELS[answers[model][place]] for model in ACCURACY}
         assert len(set(said.values())) > 1
+
+
+def test_pictures_may_be_as_large_as_the_data_set_allows() -> None:
+    params = load_params()
+    data = params.data.model_copy(update={"max_pixels": 1})
+    with pytest.raises(ImageTooLarge, match="at most 1 in all"):
+        compare(params.model_copy(update={"data": data}))
 
 
 def test_what_is_no_longer_in_params_is_left_out() -> None:

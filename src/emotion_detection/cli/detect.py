@@ -8,6 +8,7 @@ emotion detect photos/ --bundle bundles/lenet --faces all --annotate drawn/
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 """What is taken of a directory; a file that is named is always taken."""
 CACHE = Path(".cache/detect")
+ELSEWHERE = "_root"
 
 
 class Faces(StrEnum):
@@ -67,7 +69,7 @@ def detect(  # noqa: PLR0913, PLR0917  one for each option
     face_model: FaceModel = None,
     precision: Computed = Precision.auto,
     annotate: Annotated[
-        Path | None, typer.Option(help="Write the pictures with boxes and labels.", metavar="DIR")
+        Path | None, typer.Option(help="Write the pictures with boxes and labels, as DIR/FILE.png.", metavar="DIR")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -144,13 +146,24 @@ def _draw(data: bytes, record: Record, path: Path, directory: Path) -> Path:
     from emotion_detection.annotation import annotate
     from emotion_detection.preprocess import decode, encode_png
 
-    target = directory / ("_".join(part for part in path.with_suffix(".png").parts if part not in ("/", "..")))
+    target = directory / place_of(path)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(encode_png(annotate(decode(data, 3), record["faces"])))
     except OSError as error:
         raise DetectionError(f"--annotate {directory}: {error.strerror}; expected a directory to write to") from None
     return target
+
+
+def place_of(path: Path) -> Path:
+    """Where a picture is drawn, below --annotate: its own for every file, whatever it is called and wherever it lies.
+
+    As it lies below the current directory, and what lies elsewhere by its whole path below `_root`; with .png after the
+    name, as a.jpg and a.png may lie side by side.
+    """
+    full, here = Path(os.path.abspath(path)), Path.cwd()  # noqa: PTH100  (resolve() would follow links to other names)
+    inside = full.relative_to(here) if full.is_relative_to(here) else Path(ELSEWHERE, *full.parts[1:])
+    return inside.with_name(f"{inside.name}.png")
 
 
 def _rows(record: Record) -> Iterator[list[str]]:

@@ -89,7 +89,7 @@ def _read(path: Path, subject: Subject) -> Images:
     from emotion_detection.preprocess import prepare
 
     try:
-        return prepare(path.read_bytes(), subject.image_size, subject.channels)
+        return prepare(path.read_bytes(), subject.image_size, subject.channels, subject.max_pixels)
     except OSError as error:
         raise ExplanationError(f"{path}: {error.strerror}; expected an image file") from None
     except ImageError as error:

@@ -18,8 +18,6 @@ from emotion_detection.errors import ParamsError
 if TYPE_CHECKING:
     from emotion_detection.params import Params
 
-NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
-
 
 def import_hf(
     checkpoint: Annotated[
@@ -48,11 +46,12 @@ def import_hf(
 
 
 def _model_name(name: str) -> str:
-    if not re.fullmatch(NAME, name):
-        raise ParamsError(
-            f"--name: found {name!r}; allowed are letters, digits, - and _, beginning with none of the two"
-        )
-    return name
+    from emotion_detection.params import checked_name
+
+    try:
+        return checked_name(name)
+    except ValueError as error:
+        raise ParamsError(f"--name: found {name!r}; {error}") from None
 
 
 def _entry(checkpoint: str, revision: str) -> dict[str, Any]:

@@ -93,27 +93,18 @@ def _row(result: Result) -> list[str]:
         _interval(result.test_macro_f1),
         f"{result.test_ece:.3f}",
         "" if result.parameters is None else f"{result.parameters:,}",
-        _size(result),
-        _time(result),
+        _beside(result.precision, result.megabytes, result.fp32_megabytes),
+        _beside(result.precision, result.milliseconds, result.fp32_milliseconds),
         result.version or "",
         ", ".join(result.aliases),
         result.verdict or "",
     ]
 
 
-def _size(result: Result) -> str:
-    served, fp32 = result.megabytes, result.fp32_megabytes
-    return "" if served is None or fp32 is None else _beside(result, f"{served:.2f}", f"{fp32:.2f}")
+def _beside(precision: str | None, served: float | None, fp32: float | None) -> str:
+    from emotion_detection.comparison.table import beside
 
-
-def _time(result: Result) -> str:
-    served, fp32 = result.milliseconds, result.fp32_milliseconds
-    return "" if served is None or fp32 is None else _beside(result, f"{served:.2f}", f"{fp32:.2f}")
-
-
-def _beside(result: Result, served: str, fp32: str) -> str:
-    """What is served, and in brackets fp32 where that is something else."""
-    return served if result.precision == "fp32" else f"{served} (fp32 {fp32})"
+    return "" if served is None or fp32 is None else beside(precision, f"{served:.2f}", f"{fp32:.2f}")
 
 
 def _interval(interval: Interval | None) -> str:

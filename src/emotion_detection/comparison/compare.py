@@ -33,8 +33,8 @@ from emotion_detection.artifacts import (
     atomic_directory,
     bundle_dir,
     edge_report,
-    open_parquet,
     read_record,
+    read_table,
     report_dir,
     write_record,
 )
@@ -103,7 +103,7 @@ def compare(params: Params, directory: Path = COMPARISON) -> Comparison:
     if found:
         same, overlap = (matrix(names, found, figure) for figure in ("agreement", "error_overlap"))
         figures["agreement"] = partial(drawings.agreement, names, same, overlap, wrong_models(predicted, labels))
-    if faces := differing_faces(entries):
+    if faces := differing_faces(entries, params.data.max_pixels):
         figures["faces"] = partial(drawings.faces, faces)
     with atomic_directory(directory) as temporary:
         (temporary / "figures").mkdir()
@@ -120,7 +120,7 @@ def read_entry(name: str, litert: bool = False) -> Entry:
         ArtifactError: one of its files is missing or damaged.
     """
     report = read_record(report_dir(name) / "metrics.json", Report)
-    table = open_parquet(report_dir(name) / "predictions.parquet", PREDICTIONS_SCHEMA).read().to_pandas()
+    table = read_table(report_dir(name) / "predictions.parquet", PREDICTIONS_SCHEMA).to_pandas()
     test = table[table["split"] == "test"]
     return Entry(
         name=name,
@@ -194,7 +194,7 @@ def times_in_turns(entries: Sequence[Entry], batch: int) -> dict[tuple[str, Prec
     return {(entry.name, each): time / batch for (entry, each), time in zip(graphs, times, strict=True)}
 
 
-def differing_faces(entries: Sequence[Entry]) -> list[drawings.Face]:
+def differing_faces(entries: Sequence[Entry], max_pixels: int) -> list[drawings.Face]:
     """The test images on whose class the models differ most, most first."""
     apart = disagreement(np.stack([entry.probabilities for entry in entries]))
     predicted = np.stack([entry.predicted for entry in entries])
@@ -204,7 +204,7 @@ def differing_faces(entries: Sequence[Entry]) -> list[drawings.Face]:
     images = images_of(DATASET, {sha256[place] for place in chosen})
 
     def face(place: int) -> drawings.Face:
-        image = prepare(images[sha256[place]], info.image_size, info.channels)
+        image = prepare(images[sha256[place]], info.image_size, info.channels, max_pixels)
         answers = {entry.name: _answer(entry, place) for entry in entries}
         return drawings.Face(image, info.labels[entries[0].labels[place]], answers)
 

@@ -88,9 +88,9 @@ class Column:
         return value
 
 
-def beside(model: ComparedModel, served: str, fp32: str) -> str:
-    """A figure of the graph that is served, and in brackets that of fp32 where this is another one."""
-    return served if model.precision == "fp32" else f"{served} (fp32 {fp32})"
+def beside(precision: str | None, served: str, fp32: str) -> str:
+    """A figure of the graph that is served, in `precision`, and in brackets that of fp32 where this is another one."""
+    return served if precision == "fp32" else f"{served} (fp32 {fp32})"
 
 
 COLUMNS = (
@@ -107,19 +107,21 @@ COLUMNS = (
     Column(
         "MB",
         "bytes",
-        lambda model: beside(model, f"{model.bytes / 1e6:,.2f}", f"{model.fp32_bytes / 1e6:,.2f}"),
+        lambda model: beside(model.precision, f"{model.bytes / 1e6:,.2f}", f"{model.fp32_bytes / 1e6:,.2f}"),
         "lower",
     ),
     Column(
         "ms, batch 1",
         "milliseconds",
-        lambda model: beside(model, f"{model.milliseconds:.3g}", f"{model.fp32_milliseconds:.3g}"),
+        lambda model: beside(model.precision, f"{model.milliseconds:.3g}", f"{model.fp32_milliseconds:.3g}"),
         "lower",
     ),
     Column(
         "ms, batch 32",
         "milliseconds_batch",
-        lambda model: beside(model, f"{model.milliseconds_batch:.3g}", f"{model.fp32_milliseconds_batch:.3g}"),
+        lambda model: beside(
+            model.precision, f"{model.milliseconds_batch:.3g}", f"{model.fp32_milliseconds_batch:.3g}"
+        ),
         "lower",
     ),
 )

@@ -14,19 +14,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emotion_detection.artifacts import DATASET_SCHEMA, DECISIONS_SCHEMA, open_parquet
+from emotion_detection.artifacts import DATASET_SCHEMA, DECISIONS_SCHEMA, intact, open_parquet
 from emotion_detection.data.votes import missing_labels
 from emotion_detection.errors import ArtifactError
-from emotion_detection.params import Split
+from emotion_detection.params import SPLITS, Split
 
 Row = dict[str, Any]
 Labels = tuple[str, ...]
-SPLITS: tuple[Split, ...] = get_args(Split)
 _KEYS = ["path", "split", "label", "sha256"]
 _BATCH = 64  # rows held at a time: little memory even for large photographs
 
@@ -156,15 +155,13 @@ def _rows(path: Path, schema: pa.Schema, columns: list[str], span: range | None 
     file = open_parquet(path, schema)
     span = range(file.metadata.num_rows) if span is None else span
     start = 0
-    try:
+    with intact(path):
         for group in range(file.num_row_groups):
             end = start + file.metadata.row_group(group).num_rows
             inside = range(max(start, span.start) - start, min(end, span.stop) - start)
             if inside:
                 yield from _of_group(file, group, columns, inside)
             start = end
-    except (pa.ArrowException, OSError) as error:
-        raise ArtifactError(f"{path}: damaged; remove it and run `dvc repro`: {error}") from None
 
 
 def _of_group(file: pq.ParquetFile, group: int, columns: list[str], inside: range) -> Iterator[Row]:

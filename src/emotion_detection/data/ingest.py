@@ -20,12 +20,11 @@ from rich.table import Table
 from emotion_detection.artifacts import DATASET_SCHEMA, atomic_file
 from emotion_detection.data.sources.base import Sample, Source
 from emotion_detection.errors import ImageError, SourceError
-from emotion_detection.params import Split, SplitParams
+from emotion_detection.params import SPLITS, Split, SplitParams
 from emotion_detection.preprocess import MAX_PIXELS, read_header
 
 ROWS_PER_GROUP = 2048
 BYTES_PER_GROUP = 32 * 2**20
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 Row = dict[str, Any]
 Counts = Counter[tuple[str, str]]

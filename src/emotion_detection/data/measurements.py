@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from emotion_detection.artifacts import DATASET_SCHEMA, open_parquet
+from emotion_detection.artifacts import DATASET_SCHEMA, intact, open_parquet
 from emotion_detection.data.votes import no_face_share
 from emotion_detection.errors import ArtifactError, ImageError, ValidationFailed
 from emotion_detection.preprocess import MAX_PIXELS, decode
@@ -77,12 +77,10 @@ def _batches(dataset: Path) -> Iterator[pa.RecordBatch]:
     file = open_parquet(dataset, DATASET_SCHEMA)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("Measuring images", total=file.metadata.num_rows)
-        try:
+        with intact(dataset):
             for batch in file.iter_batches(batch_size=BATCH):
                 yield batch
                 progress.advance(task, batch.num_rows)
-        except (pa.ArrowException, OSError) as error:
-            raise ArtifactError(f"{dataset}: damaged; remove it and run `dvc repro`: {error}") from None
 
 
 def _measure_batch(batch: pa.RecordBatch, dataset: Path, max_pixels: int) -> pd.DataFrame:

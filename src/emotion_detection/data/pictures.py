@@ -28,16 +28,16 @@ from emotion_detection.artifacts import (
     SHARDS,
     DatasetInfo,
     atomic_directory,
-    open_parquet,
+    read_table,
 )
 from emotion_detection.data import drawings
 from emotion_detection.data.drawings import Images
 from emotion_detection.data.rows import images_at
-from emotion_detection.data.shards import SPLITS, load_split, read_dataset_info
+from emotion_detection.data.shards import load_split, read_dataset_info
 from emotion_detection.errors import ArtifactError, ImageError
 from emotion_detection.figures import Drawing, write_figures
 from emotion_detection.pages import render
-from emotion_detection.params import AugmentationParams, Params
+from emotion_detection.params import SPLITS, AugmentationParams, Params
 from emotion_detection.preprocess import prepare
 
 SHOWN = 12  # images in a row
@@ -80,10 +80,9 @@ def read_inventory(dataset: Path = DATASET, decisions: Path = DECISIONS) -> pd.D
     Raises:
         ArtifactError: a file is missing, or the decisions are not of this data set.
     """
-    headers = open_parquet(dataset, DATASET_SCHEMA).read(
-        ["sha256", "split", "label", "width", "height", "mode", "format"]
-    )
-    verdicts = open_parquet(decisions, DECISIONS_SCHEMA).read(["sha256", "keep", "reason"])
+    shown = ["sha256", "split", "label", "width", "height", "mode", "format"]
+    headers = read_table(dataset, DATASET_SCHEMA, shown)
+    verdicts = read_table(decisions, DECISIONS_SCHEMA, ["sha256", "keep", "reason"])
     if not headers["sha256"].equals(verdicts["sha256"]):
         raise ArtifactError(f"{decisions}: not made from this {dataset}; run `dvc repro`")
     parts: list[pd.DataFrame] = [table.drop_columns(["sha256"]).to_pandas() for table in (headers, verdicts)]

@@ -19,8 +19,8 @@ from emotion_detection.artifacts import DECISIONS_SCHEMA, atomic_directory, atom
 from emotion_detection.data.datadocs import make_self_contained
 from emotion_detection.data.defects import Verdict, policy_of
 from emotion_detection.data.expectations import Rule, run
-from emotion_detection.data.report import SPLITS, Finding
-from emotion_detection.params import ClassParams, Params, ValidationParams
+from emotion_detection.data.report import Finding
+from emotion_detection.params import SPLITS, ClassParams, Params, ValidationParams
 
 DESCRIPTIONS = {
     "unreadable": "images that cannot be decoded",
@@ -75,6 +75,7 @@ def rules(validation: ValidationParams) -> Iterator[Rule]:
 
 
 def _class_rules(policy: ClassParams) -> Iterator[Rule]:
+    lower = "lower validation.classes.min_images, " if policy.min_images > 1 else ""
     yield Rule(
         "labels",
         "critical",
@@ -89,7 +90,8 @@ def _class_rules(policy: ClassParams) -> Iterator[Rule]:
         "classes",
         "too_few",
         f"at least {policy.min_images} images of each class are kept in each split (validation.classes.min_images)",
-        "add images, lower validation.classes.min_images, or leave the class out by data.classes in params.yaml",
+        "add images, raise data.split for splits that the source does not name, "
+        f"{lower}or leave the class out by data.classes in params.yaml",
     )
     yield Rule(
         "classes",

@@ -8,7 +8,7 @@ require(report)             raises ValidationFailed where a critical finding sta
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Literal
 
 import pandas as pd
 from rich.console import Console
@@ -17,9 +17,8 @@ from rich.table import Table
 from emotion_detection.artifacts import VALIDATION_DOCS, Record
 from emotion_detection.data.defects import Verdict, conflicting
 from emotion_detection.errors import ValidationFailed
-from emotion_detection.params import Split
+from emotion_detection.params import SPLITS, Split
 
-SPLITS: tuple[Split, ...] = get_args(Split)
 Severity = Literal["critical", "warning"]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from emotion_detection.artifacts import DATASET_SCHEMA, open_parquet
+from emotion_detection.artifacts import DATASET_SCHEMA, intact, open_parquet, read_table
 
 
 def images_at(dataset: Path, rows: Collection[int]) -> dict[int, bytes]:
@@ -27,7 +27,8 @@ def images_at(dataset: Path, rows: Collection[int]) -> dict[int, bytes]:
     for group in range(file.num_row_groups):
         end = start + file.metadata.row_group(group).num_rows
         if wanted := [row for row in rows if start <= row < end]:
-            column = file.read_row_group(group, columns=["image"])["image"]
+            with intact(dataset):
+                column = file.read_row_group(group, columns=["image"])["image"]
             found |= {row: column[row - start].as_py() for row in wanted}
         start = end
     return found
@@ -35,7 +36,7 @@ def images_at(dataset: Path, rows: Collection[int]) -> dict[int, bytes]:
 
 def images_of(dataset: Path, sha256: Collection[str]) -> dict[str, bytes]:
     """Encoded bytes of the images with these hashes, as far as the data set has them; errors as `images_at`."""
-    hashes = open_parquet(dataset, DATASET_SCHEMA).read(["sha256"])["sha256"]
+    hashes = read_table(dataset, DATASET_SCHEMA, ["sha256"])["sha256"]
     rows = pc.indices_nonzero(pc.is_in(hashes, pa.array(list(sha256), pa.string()))).to_pylist()
     first = {hashes[row].as_py(): row for row in reversed(rows)}
     images = images_at(dataset, list(first.values()))

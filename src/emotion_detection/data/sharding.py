@@ -32,10 +32,10 @@ from emotion_detection.artifacts import (
 )
 from emotion_detection.backend import tf
 from emotion_detection.data.census import Census, Labels, Row, count_kept, kept_rows, labels_in_use, with_votes
-from emotion_detection.data.shards import INFO_FILE, SPLITS, encode_record, sha256_of, shard_name, shard_size
+from emotion_detection.data.shards import INFO_FILE, encode_record, sha256_of, shard_name, shard_size
 from emotion_detection.data.votes import target, voters
 from emotion_detection.errors import ArtifactError, ImageError
-from emotion_detection.params import DataParams, Split
+from emotion_detection.params import SPLITS, DataParams, Split
 from emotion_detection.preprocess import Pixels, prepare
 
 _BATCH = 64  # images decoded at a time: enough for every core, little memory even for large photographs

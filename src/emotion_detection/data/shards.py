@@ -21,7 +21,6 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,6 @@ from emotion_detection.errors import ArtifactError
 from emotion_detection.params import Split
 
 INFO_FILE = "dataset.json"
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {1: 0, 3: 2}  # channels -> grey, RGB

@@ -36,12 +36,12 @@ from emotion_detection.data.sharding import (
     votes_of,
     write_shard,
 )
-from emotion_detection.data.shards import INFO_FILE, SPLITS, encode_record
+from emotion_detection.data.shards import INFO_FILE, encode_record
 from emotion_detection.distributed import survey
 from emotion_detection.distributed.cluster import connected
 from emotion_detection.distributed.survey import Job, Survey
 from emotion_detection.errors import ArtifactError, EngineError
-from emotion_detection.params import DataParams, Split
+from emotion_detection.params import SPLITS, DataParams, Split
 
 _BATCH = 256  # rows that a task holds at a time
 _PARTIAL = ".partial"

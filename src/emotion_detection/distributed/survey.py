@@ -22,7 +22,6 @@ import pyarrow as pa
 
 from emotion_detection.artifacts import DATASET_SCHEMA, DECISIONS_SCHEMA, open_parquet
 from emotion_detection.data.census import (
-    SPLITS,
     Census,
     Labels,
     Row,
@@ -34,7 +33,7 @@ from emotion_detection.data.census import (
     voted_line_of,
 )
 from emotion_detection.errors import ArtifactError
-from emotion_detection.params import DataParams
+from emotion_detection.params import SPLITS, DataParams
 
 MOST_TASKS = 10_000
 """Row groups are small; of a large data set one task does several."""

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from emotion_detection.bundle import read_bundle
 from emotion_detection.errors import ExplanationError
 from emotion_detection.explain.heatmaps import Heat, Images, Method, Predict, Targets, occlusion
+from emotion_detection.preprocess import MAX_PIXELS
 
 if TYPE_CHECKING:
     from emotion_detection.params import Params
@@ -39,6 +40,8 @@ class Subject:
     look_inside: Callable[[Images, Targets], Heat]
     feature_maps: Callable[[Images], FeatureMaps]
     """float32 (h, w, K) of each block of convolutions, if there are any, for uint8 (S, S, C)."""
+    max_pixels: int = MAX_PIXELS
+    """Of pictures that it is asked about."""
 
     def explain(self, images: Images, targets: Targets, method: Method | None) -> tuple[Method, Heat]:
         """Heat maps (N, S, S) of uint8 (N, S, S, C) for classes (N,), and how they were made.
@@ -93,6 +96,7 @@ def trained(name: str, params: Params) -> Subject:
         inside=inside.method if inside else None,
         look_inside=inside or _nothing,
         feature_maps=partial(feature_maps, model),
+        max_pixels=params.data.max_pixels,
     )
 
 

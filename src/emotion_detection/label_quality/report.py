@@ -31,7 +31,7 @@ from emotion_detection.artifacts import (
     Record,
     atomic_directory,
     model_dir,
-    open_parquet,
+    read_table,
     write_record,
 )
 from emotion_detection.data.shards import Arrays, load_arrays, read_dataset_info
@@ -195,7 +195,7 @@ def _worst(table: pd.DataFrame, most: float) -> pd.Series:
 
 def _paths(arrays: Arrays, split: str) -> list[str]:
     """Of the images, as the data set has them; of equal ones that were kept, the first."""
-    table = open_parquet(DECISIONS, DECISIONS_SCHEMA).read(["path", "split", "sha256", "keep"]).to_pandas()
+    table = read_table(DECISIONS, DECISIONS_SCHEMA, ["path", "split", "sha256", "keep"]).to_pandas()
     kept = table[table["keep"] & (table["split"] == split)].drop_duplicates("sha256")
     paths = dict(zip(kept["sha256"], kept["path"], strict=True))
     if missing := [sha256 for sha256 in arrays.sha256 if sha256 not in paths]:
