@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -68,6 +69,17 @@ def test_the_server_runs_the_versions_that_training_ran() -> None:
     train, serve, dev = pins("train"), pins("serve"), pins("dev")
     assert all(train.get(name) == version for name, version in serve.items())
     assert all(dev.get(name) == version for name, version in train.items())
+
+
+def test_make_run_hands_on_every_key_so_that_a_typo_is_refused() -> None:
+    words = ["trainig.epochs=3", "tuning.pruner=none", "seed=2", "data.source=a=b.zip"]
+    outer = {"MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS"}  # of the make that runs the tests
+    environment = {key: value for key, value in os.environ.items() if key not in outer}
+    command = ["make", "--dry-run", "run", "PYTHON=python3", *words]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    called = done.stdout.splitlines()[-1].split()
+    assert called[:2] == ["emotion", "run"]
+    assert sorted(called[2:]) == sorted(f"'{word}'" for word in words)
 
 
 def test_no_large_file_is_tracked() -> None:
