@@ -23,7 +23,7 @@ from emotion_detection.errors import ImageError
 from serving.answers import Answers
 from serving.batching import Outcome
 from serving.context import Context
-from serving.errors import InvalidRequest, RequestError
+from serving.errors import InvalidRequest, RequestError, first_mistakes
 from serving.headers import Header
 from serving.heat import heat_json
 from serving.judging import Looking, look
@@ -155,9 +155,8 @@ def parse_options(query: bytes, kind: type[Options]) -> Options:
     try:
         return kind.model_validate_strings(values)
     except ValidationError as error:
-        details = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:3])
         known = ", ".join(kind.model_fields)
-        raise InvalidRequest(f"query: {'; '.join(details)}; known parameters: {known}") from None
+        raise InvalidRequest(f"query: {first_mistakes(error.errors())}; known parameters: {known}") from None
 
 
 def _path(scope: Scope) -> str:

@@ -32,7 +32,13 @@ What is wrong with an image is said by `emotion_detection.errors.ImageError` and
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from emotion_detection.errors import EmotionError
+
+MOST_MISTAKES = 3
+"""That are told of one request: it may have thousands."""
 
 
 class RequestError(EmotionError):
@@ -133,3 +139,10 @@ class Overloaded(RequestError):
 
 class TimedOut(RequestError):
     """There was no answer in time."""
+
+
+def first_mistakes(found: Sequence[Mapping[str, Any]]) -> str:
+    """What pydantic has found, `ValidationError.errors()`, in one line."""
+    told = [f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in found[:MOST_MISTAKES]]
+    more = [f"and {len(found) - MOST_MISTAKES} more"] if len(found) > MOST_MISTAKES else []
+    return "; ".join(told + more)

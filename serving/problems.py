@@ -48,6 +48,7 @@ from serving.errors import (
     UnknownPrediction,
     UnsupportedBody,
     UpgradeRequired,
+    first_mistakes,
 )
 from serving.headers import Header
 from serving.schemas import Problem
@@ -99,8 +100,6 @@ INTERNAL = Kind(500, "internal-error", "Internal error")
 REASONS = (*(kind.slug for kind in KINDS.values()), INTERNAL.slug)
 SHORTLY = 1
 """Retry-After of a server that has too much to do, seconds."""
-MOST_MISTAKES = 3
-"""That are told of one request: it may have thousands."""
 
 
 NO_WEBSOCKET = JSONResponse(
@@ -192,11 +191,9 @@ async def _answer_http(request: Request, error: Exception) -> JSONResponse:
 
 async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 (for the type checker)
-    kind, mistakes = KINDS[InvalidRequest], error.errors()
-    told = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in mistakes[:MOST_MISTAKES]]
-    more = [f"and {len(mistakes) - MOST_MISTAKES} more"] if len(mistakes) > MOST_MISTAKES else []
+    kind = KINDS[InvalidRequest]
     _count(request, kind)
-    return _response(request, _problem(kind, "; ".join(told + more)))
+    return _response(request, _problem(kind, first_mistakes(error.errors())))
 
 
 async def answer_internal(request: Request, error: Exception) -> JSONResponse:

@@ -25,7 +25,7 @@ from emotion_detection.bundle import INPUT_NAME, OUTPUT_NAME, BundleInfo
 from emotion_detection.errors import ImageTooLarge
 from emotion_detection.preprocess import Pixels, prepare
 from serving.engine import Probabilities
-from serving.errors import InvalidTensor, TooManyImages
+from serving.errors import InvalidTensor, TooManyImages, first_mistakes
 from serving.settings import Settings
 
 BYTES_NAME = "image_bytes"
@@ -178,8 +178,7 @@ def _parse(body: bytes, header_length: str | None) -> tuple[InferRequest, bytes 
     try:
         request = InferRequest.model_validate_json(body[:end])
     except ValidationError as error:
-        wrong = (f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors()[:3])
-        raise InvalidTensor("; ".join(wrong)) from None
+        raise InvalidTensor(first_mistakes(error.errors())) from None
     return request, None if header_length is None else body[end:]
 
 

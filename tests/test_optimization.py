@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,6 +25,29 @@ def test_label_smoothing_is_in_the_loss() -> None:
     log_probabilities = np.log(np.asarray(keras.ops.softmax(logits)))[0]
     expected = -(log_probabilities @ np.array([0.8, 0.1, 0.1]))
     assert float(model.loss(tf.constant([[1.0, 0.0, 0.0]]), logits)) == pytest.approx(expected, rel=1e-5)
+
+
+class Counting(keras.layers.Layer):
+    """Passes on what it gets, and counts how often Python is asked: once for each trace."""
+
+    asked = 0
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        Counting.asked += 1
+        return x
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+def test_steps_of_training_and_validation_are_traced_once_each(kind: Literal["adam", "adamw", "sgd"]) -> None:
+    image = keras.Input((2, 2, 1), dtype="uint8")
+    x = Counting()(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(image)))
+    model = keras.Model(image, keras.layers.Dense(3)(x))
+    compile_model(model, TrainingParams(optimizer=kind), steps=2)
+    data = tf.data.Dataset.from_tensor_slices((np.zeros((8, 2, 2, 1), np.uint8), np.eye(3)[[0, 1] * 4])).batch(4)
+    Counting.asked = 0
+    history = model.fit(data, validation_data=data, epochs=2, shuffle=False, verbose=0).history
+    assert Counting.asked == 2
+    assert history["accuracy"][0] in (0.0, 0.25, 0.5)  # of these eight alone, none of those that made the variables
 
 
 def test_cosine_rises_for_the_warm_up_and_ends_at_zero() -> None:
