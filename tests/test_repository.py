@@ -73,7 +73,7 @@ def test_the_server_runs_the_versions_that_training_ran() -> None:
 
 def test_make_run_hands_on_every_key_so_that_a_typo_is_refused() -> None:
     words = ["trainig.epochs=3", "tuning.pruner=none", "seed=2", "data.source=a=b.zip"]
-    outer = {"MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS"}  # of the make that runs the tests
+    outer = {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"}  # of the make that runs the tests
     environment = {key: value for key, value in os.environ.items() if key not in outer}
     command = ["make", "--dry-run", "run", "PYTHON=python3", *words]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
