@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from emotion_detection.backend import keras
+from emotion_detection.backend import keras, tf
 from emotion_detection.checkpoint import Checkpoint
 from emotion_detection.data.shards import load_arrays, read_dataset_info
 from emotion_detection.errors import ParamsError
-from emotion_detection.execution import Execution, available_devices
+from emotion_detection.execution import Execution, available_devices, fuse_batch_norm
 from emotion_detection.models import load_model
 from emotion_detection.params import Params, TrainingParams, parse_params
 from emotion_detection.saving import save_model
@@ -151,3 +151,43 @@ def test_two_devices_give_the_losses_of_one(backend: str, shards: Path, tmp_path
     many, uneven = report["errors"]
     assert "training.devices: found 3, but this machine has 2" in many
     assert "training.batch_size: found 15, which 2 devices (training.devices) cannot share equally" in uneven
+
+
+def normalised(fused: bool, dtype: str, training: bool = True) -> tuple[keras.layers.Layer, list[np.ndarray[Any, Any]]]:
+    """A batch norm after one step on uneven maps: output and gradients."""
+    random = np.random.default_rng(1)
+    image = keras.Input((5, 3, 2))
+    layer = keras.layers.BatchNormalization(momentum=0.6, epsilon=0.01, dtype=dtype)
+    model = keras.Model(image, layer(image))
+    layer.gamma.assign([1.5, 0.5])
+    layer.beta.assign([0.3, -0.2])
+    if fused:
+        fuse_batch_norm(keras.Sequential([keras.Input((5, 3, 2)), model]))  # it is found inside another model
+    x = tf.constant(random.normal(3, [2, 4], (4, 5, 3, 2)), tf.float32)
+    towards = random.normal(size=(4, 5, 3, 2))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = model(x, training=training)
+        loss = tf.reduce_sum(tf.cast(y, tf.float32) * towards)
+    gradients = tape.gradient(loss, [x, *model.trainable_variables])
+    return layer, [np.array(tf.cast(value, tf.float32)) for value in (y, *gradients)]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("mixed_bfloat16", 0.02)])
+@pytest.mark.parametrize("training", [True, False])
+def test_fused_batch_norm_does_what_that_of_keras_does(dtype: str, tolerance: float, training: bool) -> None:
+    plain, expected = normalised(False, dtype, training)
+    fused, found = normalised(True, dtype, training)
+    assert "fused" in repr(fused.call)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=tolerance * np.abs(other).max())
+    for one, other in zip(fused.weights, plain.weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance)
+
+
+def test_only_batch_norm_that_is_one_operation_in_tensorflow_is_fused() -> None:
+    norm = keras.layers.BatchNormalization
+    others = [norm(scale=False), norm(renorm=True), norm(synchronized=True), norm(axis=1), norm(dtype="mixed_float16")]
+    model = keras.Sequential([keras.Input((4, 4, 2)), *others, keras.layers.Flatten(), norm()])
+    fuse_batch_norm(model)
+    assert [layer.name for layer in model.layers if "fused" in repr(layer.call)] == []

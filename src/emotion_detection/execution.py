@@ -12,17 +12,22 @@ mean gradient over the whole batch, so that for a model without dropout and batc
 device up to rounding (relative 1e-4 over some epochs). Dropout draws for each device as if it were the only one.
 Batch norm under TensorFlow (`MirroredStrategy`) normalises by the statistics of each device's part, unless the layer
 says `synchronized=True`, and averages the moving statistics; under JAX (`DataParallel`) by those of the whole batch.
+
+Batch norm of images is one operation where XLA compiles nothing (`fuse_batch_norm`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from emotion_detection.backend import keras, tf
 from emotion_detection.errors import ParamsError
 from emotion_detection.params import TrainingParams
+
+Tensor = Any
 
 
 class Execution:
@@ -82,3 +87,38 @@ def _sharing(devices: list[str]) -> Any:
     if keras.backend.backend() == "jax":
         return keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
     return tf.distribute.MirroredStrategy(devices)
+
+
+def fuse_batch_norm(model: keras.Model) -> None:
+    """Let each batch norm of images take TensorFlow's one operation for it while it learns.
+
+    Keras takes a dozen, each of which goes through all maps in float32: a third of the time of a residual network on
+    a CPU. Results are the same up to rounding; the saved model and inference know nothing of it.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            fuse_batch_norm(layer)
+        elif type(layer) is keras.layers.BatchNormalization and _can_be_fused(layer):
+            layer.call = partial(_fused_batch_norm, layer)
+
+
+def _can_be_fused(layer: keras.layers.BatchNormalization) -> bool:
+    images = len(layer.input.shape) == 4 and layer.axis in (-1, 3)
+    plain = layer.center and layer.scale and not layer.renorm and not layer.synchronized
+    return images and plain and layer.compute_dtype in ("float32", "bfloat16")
+
+
+def _fused_batch_norm(
+    layer: keras.layers.BatchNormalization, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
+) -> Tensor:
+    """`BatchNormalization.call` for (N, H, W, C)."""
+    if not (training and layer.trainable) or mask is not None:
+        return type(layer).call(layer, inputs, training=training, mask=mask)
+    gamma, beta = tf.convert_to_tensor(layer.gamma), tf.convert_to_tensor(layer.beta)
+    fused = tf.compat.v1.nn.fused_batch_norm  # of version 2 there is no public one
+    outputs, mean, variance = fused(inputs, gamma, beta, epsilon=layer.epsilon)
+    count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], variance.dtype)
+    variance *= (count - 1) / count  # it is that of the sample; Keras keeps that of the batch
+    for moving, new in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+        moving.assign(moving * layer.momentum + new * (1 - layer.momentum))
+    return outputs

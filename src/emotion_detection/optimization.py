@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from emotion_detection.backend import GPUS, keras, tf
+from emotion_detection.execution import fuse_batch_norm
 from emotion_detection.params import TrainingParams
 
 UNDECAYED = ["bias", "gamma", "beta", "class_token", "positions"]
@@ -21,11 +22,14 @@ def compile_model(model: keras.Model, training: TrainingParams, steps: int) -> N
         training: what holds in this stage, as `TrainingParams.stage` gives it.
         steps: batches per epoch.
     """
+    compiled = _xla_helps()
+    if not compiled:
+        fuse_batch_norm(model)
     model.compile(
         optimizer=optimizer(training, steps),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=training.label_smoothing),
         metrics=["accuracy"],
-        jit_compile="auto" if _xla_helps() else False,
+        jit_compile="auto" if compiled else False,
     )
     if not tf.distribute.has_strategy():  # else Keras does it
         _make_state(model)
