@@ -1,7 +1,7 @@
 """Stage 0, run every time: what files named in params.yaml hold now, so that DVC notices a change.
 
 `data.source`, `data.votes`, `data.feedback` -> data/source.json; `validation.suspicious` -> data/suspicious.json;
-`models.NAME.weights` -> data/weights.json.
+`models.NAME.weights` and `training.distillation.teachers` -> data/weights.json.
 
 python -m pipeline.fingerprint
 """
@@ -27,9 +27,9 @@ def main() -> None:
     suspicious = update_file_fingerprint(SUSPICIOUS, params.validation.suspicious.file, "validation.suspicious.file")
     if suspicious.file:
         print(f"{suspicious.file}: suspicious labels, {suspicious.digest}")
-    for name, weights in update_weights(WEIGHTS, params.models).root.items():
+    for name, weights in update_weights(WEIGHTS, params).root.items():
         if weights.sha256:
-            print(f"models.{name}.weights: {weights.weights}, {weights.sha256}")
+            print(f"models.{name}: {', '.join([weights.weights, *weights.teachers])}, {weights.sha256}")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ REPORTING = (
     "weights",
 )
 PLUMBING = {f"emotion_detection.{name}" for name in REPORTING} | {"emotion_detection.data.fingerprint"}
+TEACHERS = {f"emotion_detection.{name}" for name in ("bundle", "scoring")}
+"""What reads and asks the teachers of a training."""
 ARCHITECTURE = "emotion_detection.models.${item.architecture}"
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 
@@ -61,10 +63,12 @@ def imports_of_architectures() -> set[str]:
 
 def deciding_modules(entry: Path) -> set[Path]:
     seen: set[str] = set()
-    waiting = imports_of(entry) | (imports_of_architectures() if entry.stem == "train" else set())
+    waiting, exempt = imports_of(entry), PLUMBING
+    if entry.stem == "train":
+        waiting, exempt = waiting | imports_of_architectures(), PLUMBING | TEACHERS
     while waiting:
         name = waiting.pop()
-        if name not in seen and name not in PLUMBING:
+        if name not in seen and name not in exempt:
             seen.add(name)
             file = module_file(name)
             assert file is not None

@@ -34,7 +34,7 @@ def params(weights: str | None = None) -> Params:
 
 
 def update(weights: str | None = None) -> str | None:
-    return update_weights(WEIGHTS, params(weights).models).root["toy"].sha256
+    return update_weights(WEIGHTS, params(weights)).root["toy"].sha256
 
 
 def checkpoint(directory: Path) -> Path:
@@ -109,7 +109,7 @@ def test_weights_that_are_gone_keep_their_recorded_digest(workplace: Path, capsy
         before = update(name)
         (workplace / name).rename(workplace / f"was-{name}")
         assert update(name) == before
-        assert f"warning: models.toy.weights: {name} is not here" in capsys.readouterr().err
+        assert f"warning: models.toy: {name}: not here" in capsys.readouterr().err
     with pytest.raises(ParamsError, match=r"a\.h5: no such file"):
         update("a.h5")  # the record is of the other one
 
@@ -180,5 +180,5 @@ def test_the_stage_runs_without_heavy_imports(repository: Path) -> None:
     )
     printed = run(sys.executable, "-c", code).splitlines()
     assert printed[-1] == "[]"
-    assert printed[-2] == f"models.with-weights.weights: a.h5, {hashlib.sha256(b'one').hexdigest()}"
+    assert printed[-2] == f"models.with-weights: a.h5, {hashlib.sha256(b'one').hexdigest()}"
     assert json.loads((repository / WEIGHTS).read_text())["lenet"]["sha256"] is None

@@ -83,7 +83,7 @@ def plan(name: str, force: bool = False) -> Job | None:
         ArtifactError: the record of the weights is missing.
         JobError: there is no DVC repository, or data/shards is missing or not what DVC would make now.
     """
-    weights = local_weights(name)
+    inputs = local_inputs(name)
     stage, status = _of_dvc(name)
     stale = [other for other, why in status.items() if other != f"train@{name}" and why != ["always changed"]]
     if stale or not (SHARDS / INFO_FILE).is_file():
@@ -93,20 +93,20 @@ def plan(name: str, force: bool = False) -> Job | None:
         return None
     identity, shards = _identity(stage), _digest(SHARDS)
     uploads = {str(SHARDS): f"shards/{shards}"}
-    own = [path for path in (str(PARAMS_FILE), str(WEIGHTS), weights) if path and Path(path).exists()]
+    own = [path for path in (str(PARAMS_FILE), str(WEIGHTS), *inputs) if Path(path).exists()]
     uploads |= {path: f"jobs/{identity}/{number}-{Path(path).name}" for number, path in enumerate(own)}
     return Job(name, tuple(shlex.split(stage.cmd)), identity, uploads)
 
 
-def local_weights(name: str) -> str | None:
-    """File or directory with the pretrained weights of a model, as params.yaml names it; None where there is none.
+def local_inputs(name: str) -> list[str]:
+    """Files and directories with the pretrained weights and the teachers of a model, as params.yaml names them.
 
     Raises:
         ParamsError, ArtifactError: as `plan`.
     """
     load_params().model(name)
     fingerprint = read_record(WEIGHTS, Weights).root.get(name)
-    return fingerprint.weights if fingerprint and fingerprint.local else None
+    return fingerprint.paths if fingerprint else []
 
 
 def run(job: Job, volume: Path, code: Path, work: Path) -> Outcome:

@@ -127,14 +127,21 @@ class SourceFingerprint(Record):
 
 
 class WeightsFingerprint(Record):
-    """What the weights that a training starts from were when they were last looked at."""
+    """What the weights that a training starts from, and its teachers, were when they were last looked at."""
 
     weights: str
     """`models.NAME.weights`, as written in params.yaml; none where it is left out."""
     sha256: str | None
-    """See `weights.weights_sha256`; a change makes DVC train again."""
+    """See `weights.decisive_sha256`; a change makes DVC train again."""
     local: bool
     """Whether they are a file or directory."""
+    teachers: tuple[str, ...] = ()
+    """`training.distillation.teachers` of the model."""
+
+    @property
+    def paths(self) -> list[str]:
+        """Files and directories on this machine."""
+        return [*([self.weights] if self.local else []), *self.teachers]
 
 
 class Weights(RootModel[dict[str, WeightsFingerprint]]):

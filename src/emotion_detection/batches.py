@@ -18,6 +18,7 @@ from emotion_detection.artifacts import DatasetInfo
 from emotion_detection.augmentation import augment, mix
 from emotion_detection.backend import tf
 from emotion_detection.data.shards import WHOLE, Part, load_arrays, load_split, load_voted, untuned
+from emotion_detection.distillation import Teachers
 from emotion_detection.errors import ParamsError
 from emotion_detection.params import Split, TrainingParams
 
@@ -79,7 +80,9 @@ class Source:
         return load(self.directory, self.split, batch_size, shuffle_seed=seed, part=self.part)
 
 
-def training_batches(source: Source, info: DatasetInfo, training: TrainingParams, seed: int) -> Dataset:
+def training_batches(
+    source: Source, info: DatasetInfo, training: TrainingParams, seed: int, teachers: Teachers | None = None
+) -> Dataset:
     """One epoch: augmented uint8 (B, S, S, C), targets float32 (B, classes), weight of each image float32 (B,).
 
     Args:
@@ -87,6 +90,7 @@ def training_batches(source: Source, info: DatasetInfo, training: TrainingParams
         info: labels and class weights.
         training: batch size, augmentation, class weights.
         seed: as `epoch_seed` gives it.
+        teachers: what they say becomes a part of the targets.
     """
     weights = tf.constant(class_weights(info, training))
 
@@ -95,7 +99,10 @@ def training_batches(source: Source, info: DatasetInfo, training: TrainingParams
         drawn = tf.stack([seed, tf.cast(step, tf.int32)])
         changed = augment(images, drawn, training.augmentation)
         targets = labels if source.voted else tf.one_hot(labels, len(info.labels))
-        return mix(changed, targets, tf.linalg.matvec(targets, weights), drawn, training.augmentation)
+        weight = tf.linalg.matvec(targets, weights)
+        if teachers:
+            targets = teachers.taught(changed, targets)
+        return mix(changed, targets, weight, drawn, training.augmentation)
 
     numbered = source.shuffled(training.batch_size, seed).enumerate()
     return untuned(numbered.map(prepare, num_parallel_calls=os.cpu_count()).prefetch(4))

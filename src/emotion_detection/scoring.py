@@ -48,14 +48,17 @@ def score(bundle: ModelBundle, images: NDArray[np.uint8]) -> Scores:
     return Scores(predictor(bundle)(images), milliseconds_per_face(bundle), bundle.precision())
 
 
-def predictor(bundle: ModelBundle) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+def predictor(bundle: ModelBundle, threads: int = 0) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """The graph that is served, loaded once: probabilities (N, K) of images uint8 (N, S, S, C), N > 0.
+
+    Args:
+        threads: that a batch is divided among; 0: as many as there are cores.
 
     Raises:
         BundleError: as `score`; also when it is called.
     """
     graph = (bundle, bundle.precision())
-    session = _session(graph, threads=0)
+    session = _session(graph, threads)
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]

@@ -32,6 +32,7 @@ from emotion_detection.batches import (
 from emotion_detection.checkpoint import CHECKPOINTS, Checkpoint
 from emotion_detection.data.shards import verify_shards
 from emotion_detection.display import EpochDisplay
+from emotion_detection.distillation import open_teachers
 from emotion_detection.errors import ArtifactError, ParamsError
 from emotion_detection.execution import Execution
 from emotion_detection.models import InputSpec, build_model, check_hyperparameters, freeze
@@ -39,7 +40,7 @@ from emotion_detection.optimization import compile_model
 from emotion_detection.params import Params, Split, TrainingParams
 from emotion_detection.saving import save_model
 from emotion_detection.tracking import LiveRun, live_run
-from emotion_detection.weights import weights_sha256
+from emotion_detection.weights import teachers_sha256, weights_sha256
 
 MODEL_FILE, HISTORY_FILE, RUN_FILE = "model.keras", "history.json", "run.json"
 DECIDING = (
@@ -48,6 +49,7 @@ DECIDING = (
     "batches",
     "checkpoint",
     "data/shards",
+    "distillation",
     "execution",
     "huggingface",
     "huggingface_tensors",
@@ -119,6 +121,7 @@ class Trainer:
         with self.execution.scope():
             self.model = build(name, params, info)
             self._begin_stage(0)
+        self.teachers = open_teachers(self.training.distillation, info)
         self.train = Source.open(shards, "train", info, voted=self.training.targets == "votes")
         validation = validation_batches(Source.open(shards, "val", info), info, self.training)
         self.validation = self._shared(validation, "val")
@@ -162,7 +165,7 @@ class Trainer:
 
     def _fitted(self, seed: int, callbacks: list[Any]) -> dict[str, float]:
         """One epoch and a look at val: loss and accuracy of both."""
-        data = self._shared(training_batches(self.train, self.info, self.training, seed), "train")
+        data = self._shared(training_batches(self.train, self.info, self.training, seed, self.teachers), "train")
         reseed_dropout(self.model, seed)
         fitted = self.model.fit(data, validation_data=self.validation, shuffle=False, verbose=0, callbacks=callbacks)
         return {key: float(values[-1]) for key, values in fitted.history.items()}
@@ -250,15 +253,18 @@ def training_id(name: str, params: Params, info: DatasetInfo) -> str:
     entry = params.model(name)
     hyperparameters = check_hyperparameters(name, entry)
     weights = weights_sha256(str(hyperparameters.get("weights", "none")))
+    training = params.training_of(name)
+    teachers = teachers_sha256(training.distillation.teachers)
     decisive = {
         "model": name,
         "architecture": entry.architecture,
         "hyperparameters": hyperparameters,
-        "training": params.training_of(name).identity(),
+        "training": training.identity(),
         "seed": params.seed,
         "data_hash": info.data_hash,
         "input": [info.image_size, info.channels, list(info.labels)],
-    } | ({"weights": weights} if weights else {})
+    }
+    decisive |= {key: digest for key, digest in {"weights": weights, "teachers": teachers}.items() if digest}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,7 +1,8 @@
-"""What stands behind `models.NAME.weights`: in one small file for DVC, and in the identity of a training.
+"""What stands behind the weights and the teachers of a model: in a file for DVC, and in the identity of a training.
 
-    update_weights(WEIGHTS, params.models)      # data/weights.json: {NAME: {"weights": ..., "sha256": ...}}
+    update_weights(WEIGHTS, params)             # data/weights.json: {NAME: {"weights": ..., "sha256": ...}}
     weights_sha256("vgg16_notop.h5")            # of the file's content
+    teachers_sha256(["teachers/se_resnet"])     # of the bundles' contents
 
 The name of a file in params.yaml says nothing of its content, so the stage that always runs writes the digests, and
 `train@NAME` depends on its own alone. No Keras here: it runs before every `dvc repro`.
@@ -11,30 +12,31 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from emotion_detection.artifacts import Weights, WeightsFingerprint, read_record, write_record
+from emotion_detection.bundle import read_bundle
 from emotion_detection.data.fingerprint import file_hashes
-from emotion_detection.errors import ArtifactError, ParamsError, SourceError
-from emotion_detection.params import ModelParams
+from emotion_detection.errors import ArtifactError, BundleError, ParamsError, SourceError
+from emotion_detection.params import Params
 
 NONE, IMAGENET = "none", "imagenet"
 SUFFIXES = (".h5", ".hdf5", ".keras", ".safetensors")
 
 
-def update_weights(path: Path, models: Mapping[str, ModelParams]) -> Weights:
-    """Write the digests of all models' weights to `path`, unless they stand there already.
+def update_weights(path: Path, params: Params) -> Weights:
+    """Write the digests of all models' weights and teachers to `path`, unless they stand there already.
 
-    Weights that are not on this machine, but were when `path` was written (a clone that pulled only the artifacts),
-    keep their digest, with a warning.
+    What is not on this machine, but were when `path` was written (a clone that pulled only the artifacts),
+    keeps its digest, with a warning.
 
     Raises:
-        ParamsError: a file is missing and never was described, or is unreadable.
+        ParamsError: something is missing and never was described, or is unreadable.
         ArtifactError: `path` cannot be written.
     """
     known = _known(path)
-    found = Weights({name: _fingerprint(name, entry, known.root.get(name), path) for name, entry in models.items()})
+    found = Weights({name: _fingerprint(name, params, known.root.get(name), path) for name in params.models})
     if found != known:
         write_record(path, found)
     return found
@@ -61,6 +63,32 @@ def weights_sha256(weights: str) -> str | None:
     return _hashes([path])[0]
 
 
+def teachers_sha256(teachers: Sequence[str]) -> str | None:
+    """SHA-256, hexadecimal, of what teachers answer with: of the digests of their bundles; null without any.
+
+    Raises:
+        ParamsError: a bundle is missing or damaged.
+    """
+    if not teachers:
+        return None
+    try:
+        digests = [read_bundle(Path(teacher).expanduser()).info.digest() for teacher in teachers]
+    except BundleError as error:
+        raise ParamsError(f"training.distillation.teachers: {error}") from None
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def decisive_sha256(weights: str, teachers: Sequence[str]) -> str | None:
+    """Of both; of the weights alone where there are no teachers.
+
+    Raises:
+        ParamsError: as the two.
+    """
+    taught = teachers_sha256(teachers)
+    own = weights_sha256(weights)
+    return hashlib.sha256(f"{own} {taught}".encode()).hexdigest() if taught else own
+
+
 def local_path(weights: str) -> Path | None:
     """The path that `weights` is: whatever exists, or can be nothing else for its form."""
     path = Path(weights).expanduser()
@@ -85,17 +113,23 @@ def _hashes(files: list[Path]) -> list[str]:
         raise ParamsError(f"weights: {error}") from None
 
 
-def _fingerprint(name: str, entry: ModelParams, known: WeightsFingerprint | None, path: Path) -> WeightsFingerprint:
-    weights = str(entry.hyperparameters.get("weights", NONE))
-    here = Path(weights).expanduser().exists()
-    if known is not None and known.weights == weights and known.local and not here:
-        print(f"warning: models.{name}.weights: {weights} is not here; going on as recorded in {path}", file=sys.stderr)
-        return known
+def _fingerprint(name: str, params: Params, known: WeightsFingerprint | None, path: Path) -> WeightsFingerprint:
+    weights = str(params.model(name).hyperparameters.get("weights", NONE))
+    teachers = params.training_of(name).distillation.teachers
+    if known is not None and (known.weights, known.teachers) == (weights, teachers):
+        missing = [file for file in known.paths if not Path(file).expanduser().exists()]
+        if missing:
+            print(
+                f"warning: models.{name}: {', '.join(missing)}: not here; going on as recorded in {path}",
+                file=sys.stderr,
+            )
+            return known
     try:
-        sha256 = weights_sha256(weights)
+        sha256 = decisive_sha256(weights, teachers)
     except ParamsError as error:
         raise ParamsError(f"models.{name}.{error}") from None
-    return WeightsFingerprint(weights=weights, sha256=sha256, local=local_path(weights) is not None)
+    local = local_path(weights) is not None
+    return WeightsFingerprint(weights=weights, sha256=sha256, local=local, teachers=teachers)
 
 
 def _known(path: Path) -> Weights:

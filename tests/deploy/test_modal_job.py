@@ -16,7 +16,7 @@ import pytest
 from dvc.repo import Repo
 
 from deploy.modal import job as jobs
-from deploy.modal.job import Job, JobError, Outcome, forwarded, local_weights, plan, prepare, run, take_over
+from deploy.modal.job import Job, JobError, Outcome, forwarded, local_inputs, plan, prepare, run, take_over
 from emotion_detection.artifacts import WEIGHTS, Weights, WeightsFingerprint, write_record
 from emotion_detection.errors import ParamsError
 from tests.toy_shards import toy_shards
@@ -116,16 +116,21 @@ def test_what_goes_up_lies_there_as_it_lies_here(repository: Path, tmp_path: Pat
     pretrained = tmp_path / "elsewhere" / "pretrained.h5"
     pretrained.parent.mkdir()
     pretrained.write_bytes(b"weights")
+    (repository / "teacher").mkdir()
+    (repository / "teacher/bundle.json").write_text("{}")
     for weights in (str(pretrained), "own.h5"):
         (repository / "own.h5").write_bytes(b"weights")
-        write_record(WEIGHTS, Weights({"small": WeightsFingerprint(weights=weights, sha256="0", local=True)}))
-        assert local_weights("small") == weights
+        write_record(
+            WEIGHTS,
+            Weights({"small": WeightsFingerprint(weights=weights, sha256="0", local=True, teachers=("teacher",))}),
+        )
+        assert local_inputs("small") == [weights, "teacher"]
         job, volume, work = planned(), tmp_path / f"volume of {Path(weights).name}", tmp_path / "work"
         assert job.command == ("python", "-m", "pipeline.train", "small")
-        assert set(job.uploads) == {"data/shards", "params.yaml", "data/weights.json", weights}
+        assert set(job.uploads) == {"data/shards", "params.yaml", "data/weights.json", weights, "teacher"}
         upload(job, volume)
         prepare(job, volume, work)
-        for path in ("params.yaml", "data/weights.json", "data/shards/dataset.json", weights):
+        for path in ("params.yaml", "data/weights.json", "data/shards/dataset.json", weights, "teacher/bundle.json"):
             assert (work / path).read_bytes() == Path(path).read_bytes()
         (work / CHECKPOINTS / "state").write_text("epoch 3")
         prepare(job, volume, work)  # the machine was taken away

@@ -144,9 +144,9 @@ class Worker(Trainer):
             least = count(self.info, "train") // self._workers
             size = self.training.batch_size // self._workers
             own = self.training.model_copy(update={"batch_size": size})
-            drawn = training_batches(self.train, self.info, own, epoch_seed(seed, self._rank))
+            drawn = training_batches(self.train, self.info, own, epoch_seed(seed, self._rank), self.teachers)
             return drawn.take(math.ceil(least / size))  # workers with one image more leave one out
-        whole = training_batches(self.train, self.info, self.training, seed)
+        whole = training_batches(self.train, self.info, self.training, seed, self.teachers)
         enough = whole.filter(lambda images, *_: tf.shape(images)[0] >= self._workers)  # collectives fail on nothing
         return enough.map(lambda *batch: tuple(tensor[self._rank :: self._workers] for tensor in batch)).prefetch(2)
 

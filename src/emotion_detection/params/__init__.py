@@ -44,6 +44,7 @@ from emotion_detection.params.judging import (
 from emotion_detection.params.section import SPLITS, Section, Split, Unfrozen, merge, validated
 from emotion_detection.params.training import (
     AugmentationParams,
+    DistillationParams,
     ModelName,
     ModelParams,
     TrainingParams,
@@ -58,6 +59,7 @@ __all__ = [
     "CheckParams",
     "ClassParams",
     "DataParams",
+    "DistillationParams",
     "EdgeParams",
     "EvaluationParams",
     "Int8Params",

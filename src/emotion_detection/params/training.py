@@ -37,6 +37,16 @@ class AugmentationParams(Section):
 LATER_AUGMENTATION = ("brightness", "erasing", "mixup", "cutmix")
 
 
+class DistillationParams(Section):
+    """Knowledge distillation: the model learns what others say beside the labels."""
+
+    teachers: tuple[str, ...] = ()
+    """Bundles, each a directory, for the same labels and image size; the mean of what they say to the augmented image
+    counts. They lie outside the pipeline: copy one out of bundles/ first."""
+    weight: Share = 0.5
+    """Part of the target that is the teachers'; the rest is the label, or the votes."""
+
+
 class FinetuningParams(Section):
     """A stage of fine-tuning: it goes on from the best weights so far, with an optimizer and a schedule of its own."""
 
@@ -67,6 +77,7 @@ class TrainingParams(Section):
     targets: Literal["labels", "votes"] = "labels"
     """What a training image is to be answered with: its label, or the shares of its votes (`data.votes`), where it has
     some. Models are always judged by labels."""
+    distillation: DistillationParams = DistillationParams()
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced`: the loss of an image is weighted by mean class size / size of its class."""
     monitor: Literal["val_accuracy", "val_loss"] = "val_accuracy"
@@ -83,7 +94,7 @@ class TrainingParams(Section):
 
     def identity(self) -> dict[str, Any]:
         """All values, but for what came later and has its default: older trainings keep their `training_id`."""
-        later = ("precision", "devices", "finetuning", "weight_average", "targets")
+        later = ("precision", "devices", "finetuning", "weight_average", "targets", "distillation")
         values = without_defaults(self, later)
         return values | {"augmentation": without_defaults(self.augmentation, LATER_AUGMENTATION)}
 
