@@ -22,8 +22,8 @@ from emotion_detection.models import InputSpec, build_model
 from emotion_detection.optimization import optimizer
 from emotion_detection.params import TrainingParams
 
-BATCH, STEPS, CLASSES = 64, 20, 7
-MODELS = ("emotion_cnn", "resnet34", "se_resnet")
+BATCH, STEPS, CLASSES = 64, 10, 7
+MODELS = ("emotion_cnn", "se_resnet")
 
 
 def images() -> Dataset:
