@@ -6,17 +6,19 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from emotion_detection import training
-from emotion_detection.backend import tf
+from emotion_detection.backend import keras, tf
 from emotion_detection.batches import Source
 from emotion_detection.data.sharding import write_shards
 from emotion_detection.data.shards import load_arrays
 from emotion_detection.distributed import worker
 from emotion_detection.distributed.worker import Job, Worker
 from emotion_detection.errors import ParamsError
-from emotion_detection.params import Params, merge, parse_params
+from emotion_detection.optimization import compile_model
+from emotion_detection.params import Params, TrainingParams, merge, parse_params
 from tests.distributed.test_sharding import DATA, write
 
 OFF = {"flip": False, "rotation": 0.0, "zoom": 0.0, "shift": 0.0, "contrast": 0.0}
@@ -61,3 +63,21 @@ def test_what_workers_cannot_share_is_refused(streamed: Path) -> None:
     for key, wrong in (("data", {"shards": 3}), ("training", {"batch_size": 15})):
         with pytest.raises(ParamsError, match=rf"{key}\.\w+: found \d+, which 2 workers cannot share equally"):
             workers(streamed, parse_params(merge(PARAMS, {key: wrong})), 2)
+
+
+def test_batch_norm_asks_all_workers_though_it_was_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def as_if_another_worker_held_the_same(values: list[tf.Tensor]) -> list[tf.Tensor]:
+        asked.append(len(values))
+        return [2 * value for value in values]
+
+    monkeypatch.setattr(worker, "_all_sum", as_if_another_worker_held_the_same)
+    norm = keras.layers.BatchNormalization()
+    model = keras.Sequential([keras.Input((4, 4, 2)), norm])
+    images = tf.random.stateless_normal((3, 4, 4, 2), (1, 2), mean=3.0)
+    expected = norm(images, training=True)
+    compile_model(model, TrainingParams(), steps=1)
+    worker.synchronise_batch_norm(model)
+    np.testing.assert_allclose(model(images, training=True), expected, atol=1e-5)
+    assert asked == [2, 1]

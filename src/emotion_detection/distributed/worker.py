@@ -209,6 +209,7 @@ def synchronise_batch_norm(model: keras.Model) -> None:
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer._moments = partial(_shared_moments, layer._reduction_axes)
+            layer.call = partial(type(layer).call, layer)  # the fused one asks for no moments
         elif isinstance(layer, keras.Model):
             synchronise_batch_norm(layer)
 
