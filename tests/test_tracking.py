@@ -14,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 
 from emotion_detection.artifacts import DatasetInfo
 from emotion_detection.errors import RegistryError
@@ -112,6 +113,28 @@ def test_an_interrupted_training_is_continued_without_double_points(uri: str, pa
     (run,) = runs(params)
     assert run.info.status == "FINISHED"
     assert curve(connect(uri), run, "val_loss") == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0)]
+
+
+def test_two_trainings_may_enter_the_data_set_at_the_same_moment(
+    sqlite_uri: str, params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow looks whether it has the data set, and then adds it: the slower one breaks a unique key."""
+    assert sqlite_uri
+    original, asked = MlflowClient.log_inputs, []
+
+    def slower(client: MlflowClient, run_id: str, *inputs: object) -> None:
+        asked.append(run_id)
+        if len(asked) == 1:
+            raise MlflowException("duplicate key value violates unique constraint", BAD_REQUEST)
+        original(client, run_id, *inputs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", slower)
+    train(params, range(1))
+    (run,) = runs(params)
+    assert asked == [run.info.run_id] * 2
+    assert [given.dataset.name for given in run.inputs.dataset_inputs] == ["synthetic"]
+    assert "loss" in run.data.metrics
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_a_training_by_other_code_is_a_new_run(sqlite_uri: str, params: Params) -> None:

@@ -175,7 +175,13 @@ def describe(client: MlflowClient, run_id: str, params: Params, model: str, data
     known = client.get_run(run_id).data.params
     wanted = {key: value[:6000] for key, value in flat_params(params, model).items()}
     client.log_batch(run_id, params=[Param(key, value) for key, value in wanted.items() if key not in known])
-    client.log_inputs(run_id, [DatasetInput(dataset_entity(dataset, params.data.source))])
+    inputs = [DatasetInput(dataset_entity(dataset, params.data.source))]
+    try:
+        client.log_inputs(run_id, inputs)
+    except MlflowException as error:
+        if error.error_code != "BAD_REQUEST":
+            raise
+        client.log_inputs(run_id, inputs)  # another pipeline was quicker to enter the data set: now MLflow finds it
 
 
 def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
