@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from emotion_detection.weights import update_weights
 from tests.serving.tiny import LABELS, SIZE, TinyBundle, write_bundle
 from tests.toy_shards import toy_shards
 
+ROOT = Path(__file__).parents[1]
 TURNED = (LABELS[2], LABELS[0], LABELS[1])
 AUGMENTED = TrainingParams(batch_size=10, class_weights="balanced")
 
@@ -159,3 +163,9 @@ def test_dvc_is_told_of_another_teacher_of_one_model(capsys: pytest.CaptureFixtu
     )
     with pytest.raises(ParamsError, match=r"^models\.pupil\.training\.distillation\.teachers: first/bundle\.json"):
         update("first", "second")
+
+
+def test_a_training_without_teachers_loads_no_onnx_runtime() -> None:
+    script = "import sys, emotion_detection.training; sys.exit('onnxruntime' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)

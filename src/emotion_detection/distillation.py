@@ -22,7 +22,6 @@ from emotion_detection.backend import tf
 from emotion_detection.bundle import ModelBundle, read_bundle
 from emotion_detection.errors import BundleError, ParamsError
 from emotion_detection.params import DistillationParams
-from emotion_detection.scoring import predictor
 
 Tensor = Any
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -41,6 +40,8 @@ class Teachers:
         Raises:
             BundleError: a graph cannot be loaded.
         """
+        from emotion_detection.scoring import predictor  # noqa: PLC0415  ONNX Runtime, which few trainings need
+
         self.weight = weight
         self._classes = len(labels)
         self._asked = [(predictor(bundle, threads=1), columns(bundle, labels)) for bundle in bundles]

@@ -28,7 +28,7 @@ SUFFIXES = (".h5", ".hdf5", ".keras", ".safetensors")
 def update_weights(path: Path, params: Params) -> Weights:
     """Write the digests of all models' weights and teachers to `path`, unless they stand there already.
 
-    What is not on this machine, but were when `path` was written (a clone that pulled only the artifacts),
+    What is not on this machine, but was when `path` was written (a clone that pulled only the artifacts),
     keeps its digest, with a warning.
 
     Raises:
