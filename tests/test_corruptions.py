@@ -1,4 +1,4 @@
-"""Spoiled faces: each way at each strength, and what a model makes of them."""
+"""Corrupted faces: each way at each strength, and what a model makes of them."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def test_no_strength_changes_nothing_and_more_changes_more(faces: NDArray[np.uin
     corruption = BY_NAME[name]
     np.testing.assert_array_equal(corrupt(faces, corruption, 0.0, seed=0), faces)
     strengths = (0.0, corruption.strengths[0] / 2, *corruption.strengths)
-    spoilt = [corrupt(faces, corruption, strength, seed=0) for strength in strengths]
-    assert all((each.shape, each.dtype) == (faces.shape, np.uint8) for each in spoilt)
-    distances = [distance(faces, each) for each in spoilt]
+    corrupted = [corrupt(faces, corruption, strength, seed=0) for strength in strengths]
+    assert all((each.shape, each.dtype) == (faces.shape, np.uint8) for each in corrupted)
+    distances = [distance(faces, each) for each in corrupted]
     assert np.all(np.diff(distances) > 0), distances
     assert distances[2] > 0.5  # grey values; the weakest that is judged can be seen
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_face_is_spoilt_alike_in_any_batch_and_again(faces: NDArray[np.uint8], name: str) -> None:
+def test_a_face_is_corrupted_alike_in_any_batch_and_again(faces: NDArray[np.uint8], name: str) -> None:
     corruption, strength = BY_NAME[name], BY_NAME[name].strengths[1]
     before = faces.copy()
     whole = corrupt(faces, corruption, strength, seed=3)
@@ -63,17 +63,17 @@ def test_each_way_does_what_its_name_says() -> None:
     """On a face of which every pixel is known."""
     ramp = np.tile(np.linspace(20, 220, 48).astype(np.uint8), (48, 1))[np.newaxis, ..., np.newaxis]
 
-    def spoilt(name: str, strength: float) -> NDArray[np.float64]:
+    def corrupted(name: str, strength: float) -> NDArray[np.float64]:
         return corrupt(ramp, BY_NAME[name], strength, seed=0)[0, ..., 0].astype(float)
 
     face = ramp[0, ..., 0].astype(float)
-    np.testing.assert_allclose(spoilt("darker", 0.4), 0.6 * face, atol=0.51)
-    np.testing.assert_allclose(spoilt("brighter", 0.4), np.minimum(1.4 * face, 255), atol=0.51)
-    np.testing.assert_allclose(spoilt("low contrast", 0.5).std(), face.std() / 2, rtol=0.01)
-    assert np.std(spoilt("noise", 0.04) - face) == pytest.approx(0.04 * 255, rel=0.05)
-    assert np.abs(spoilt("blur", 0.05) - face)[:, 10:-10].max() <= 1  # a ramp stays a ramp
-    assert len(np.unique(spoilt("low resolution", 0.75)[:, 20:28].round())) > 1
-    turned = spoilt("rotated", 45)
+    np.testing.assert_allclose(corrupted("darker", 0.4), 0.6 * face, atol=0.51)
+    np.testing.assert_allclose(corrupted("brighter", 0.4), np.minimum(1.4 * face, 255), atol=0.51)
+    np.testing.assert_allclose(corrupted("low contrast", 0.5).std(), face.std() / 2, rtol=0.01)
+    assert np.std(corrupted("noise", 0.04) - face) == pytest.approx(0.04 * 255, rel=0.05)
+    assert np.abs(corrupted("blur", 0.05) - face)[:, 10:-10].max() <= 1  # a ramp stays a ramp
+    assert len(np.unique(corrupted("low resolution", 0.75)[:, 20:28].round())) > 1
+    turned = corrupted("rotated", 45)
     assert np.corrcoef(turned[20:28, 20:28].mean(axis=1), np.arange(8))[0, 1] ** 2 > 0.9  # it now rises downwards, too
 
 

@@ -67,7 +67,7 @@ def test_slices_stand_by_name_and_number_around_the_whole():
     assert list(points)[3] - list(points)[2] > 1  # a gap between two ways of cutting
 
 
-def test_spoiled_faces_stand_beside_their_accuracy():
+def test_corrupted_faces_stand_beside_their_accuracy():
     numbers, pictures = breakdowns.robustness(ROBUSTNESS, np.full((16, 16, 1), 99, np.uint8), seed=0).axes
     assert [label.get_text() for label in numbers.get_yticklabels()] == [each.name for each in CORRUPTIONS]
     assert [text.get_text() for text in numbers.texts][:3] == ["0.00\n0.4", "0.10\n0.6", "0.20\n0.8"]

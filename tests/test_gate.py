@@ -210,7 +210,7 @@ def test_passing_against_a_champion_never_contradicts_the_numbers(ours: float, t
         assert verdict.passed
 
 
-# What a model does on parts of the test images, and on spoiled ones
+# What a model does on parts of the test images, and on corrupted ones
 
 
 def faces(light: Sequence[int]) -> NDArray[np.uint8]:
@@ -255,7 +255,7 @@ def test_few_images_are_no_reason_to_refuse() -> None:
     assert check(verdict, "accuracy per slice").value == pytest.approx(0.9, abs=0.05)
 
 
-def spoilt_bundle(directory: Path, labels: tuple[str, ...]) -> ModelBundle:
+def corrupted_bundle(directory: Path, labels: tuple[str, ...]) -> ModelBundle:
     """A real graph: the first class for dark faces, else the second."""
     limit = [
         numpy_helper.from_array(np.float32([-60.0]), "limit"),
@@ -284,7 +284,7 @@ def spoilt_bundle(directory: Path, labels: tuple[str, ...]) -> ModelBundle:
 
 def test_a_model_that_bears_no_darkening_is_refused_by_what_onnx_runtime_measures(tmp_path: Path) -> None:
     """It answers `sad` to every face of 110; labels stand in another order than those of the data set."""
-    bundle = spoilt_bundle(tmp_path / "bundle", ("happy", "sad", "angry"))
+    bundle = corrupted_bundle(tmp_path / "bundle", ("happy", "sad", "angry"))
     images = faces([90])
     holdout = replace(HOLDOUT, truth=np.full(300, 2, np.int32))
     settings = floors(min_corrupted_accuracy=0.96, min_recall=0.0)
@@ -293,6 +293,6 @@ def test_a_model_that_bears_no_darkening_is_refused_by_what_onnx_runtime_measure
     assert found.by_corruption() == pytest.approx(dict.fromkeys(BY_NAME, 1.0) | {"darker": 1 / 3})
     challenger = Candidate("x", bundle.info, score(bundle, images), found)
     verdict = judge(settings, holdout, challenger, None)
-    assert failed(verdict) == ["accuracy, spoiled"]
-    assert "on 120 spoiled test images; lowest: darker 0.333" in verdict.failures()
+    assert failed(verdict) == ["accuracy, corrupted"]
+    assert "on 120 corrupted test images; lowest: darker 0.333" in verdict.failures()
     assert judge(floors(min_corrupted_accuracy=0.9, min_recall=0.0), holdout, challenger, None).passed

@@ -245,7 +245,7 @@ class SliceAccuracy(Record):
 
 
 class CorruptionAccuracy(Record):
-    """Accuracy on faces that were spoiled in one way; the interval is Wilson's."""
+    """Accuracy on faces that were corrupted in one way; the interval is Wilson's."""
 
     corruption: str
     strength: float
@@ -253,11 +253,11 @@ class CorruptionAccuracy(Record):
 
 
 class Robustness(Record):
-    """Accuracy on spoiled test images, the same ones in each row."""
+    """Accuracy on corrupted test images, the same ones in each row."""
 
     images: int
     clean: Interval
-    """On the same images, not spoiled."""
+    """On the same images, not corrupted."""
     mean: Interval
     """Over all corruptions and strengths."""
     rows: tuple[CorruptionAccuracy, ...]

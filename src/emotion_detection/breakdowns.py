@@ -1,4 +1,4 @@
-"""Pictures of where a model loses accuracy: slices of the test split, and faces that were spoiled.
+"""Pictures of where a model loses accuracy: slices of the test split, and faces that were corrupted.
 
     write_figures(directory, {"slices": partial(slices, rows, overall), "robustness": partial(robustness, found, face)})
 
@@ -48,7 +48,7 @@ def robustness(found: Robustness, face: NDArray[np.uint8], seed: int) -> Figure:
     figure = Figure(figsize=(8.4, 0.68 * len(names) + 1.2))
     numbers, pictures = figure.subplots(1, 2, width_ratios=[1.7, 1])
     figure.suptitle(
-        f"Accuracy on {found.images:,} spoiled test images: {found.mean.value:.3f} on average, "
+        f"Accuracy on {found.images:,} corrupted test images: {found.mean.value:.3f} on average, "
         f"{found.clean.value:.3f} as they are"
     )
     sns.heatmap(

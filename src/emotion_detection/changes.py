@@ -84,7 +84,7 @@ class Figure:
 FIGURES = (
     Figure("macro-F1", "macro_f1", "{:.3f}", "{:+.3f}"),
     Figure("ECE", "ece", "{:.3f}", "{:+.3f}"),
-    Figure("spoiled", "spoiled_accuracy", "{:.3f}", "{:+.3f}"),
+    Figure("corrupted", "corrupted_accuracy", "{:.3f}", "{:+.3f}"),
     Figure("MB", "bytes", "{:.2f}", "{:+.2f}", 1e-6),
     Figure("MFLOPs", "flops", "{:.1f}", "{:+.1f}", 1e-6),  # times of two runners would say nothing
 )

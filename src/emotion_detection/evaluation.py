@@ -1,7 +1,7 @@
 """Judge a trained model on val and test: `python -m pipeline.evaluate NAME`.
 
 The temperature is fitted on val; test is only measured. What is judged is what is served: the model as
-`inference` in params.yaml has it asked. Beside it stand other views of the faces, slices of test, and spoiled faces.
+`inference` in params.yaml has it asked. Beside it stand other views of the faces, slices of test, and corrupted faces.
 What is written to reports/NAME/ stands in `reporting`.
 """
 
@@ -135,7 +135,7 @@ def measure_views(
 
 
 def measure_robustness(model: keras.Model, test: Answers, how: EvaluationParams, seed: int) -> Robustness | None:
-    """Accuracy on spoiled test images; none where `evaluation.robustness_images` is 0."""
+    """Accuracy on corrupted test images; none where `evaluation.robustness_images` is 0."""
 
     def classes(images: Images) -> NDArray[np.intp]:
         return np.asarray(predict_logits(model, images, quiet=True).argmax(axis=1))
@@ -159,7 +159,7 @@ def table(report: Report) -> Table:
     for view, found in report.views.items():
         result.add_row(f"accuracy, {VIEW_NAMES[view]}", _text(found.val) if found.val else "", _text(found.test))
     if report.robustness:
-        result.add_row("accuracy, spoiled", "", _text(report.robustness.mean))
+        result.add_row("accuracy, corrupted", "", _text(report.robustness.mean))
     if report.slices:
         worst = min(report.slices, key=lambda part: part.accuracy.value)
         result.add_row("lowest slice", "", f"{worst.accuracy.value:.3f} {worst.slicing} {worst.title}")

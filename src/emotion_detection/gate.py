@@ -55,7 +55,7 @@ class Candidate:
     scores: Scores | None
     """On the test set; none where the bundle cannot take it (see `misfit`)."""
     robustness: Robustness | None = None
-    """On spoiled test images; none where `gate.min_corrupted_accuracy` does not ask for it."""
+    """On corrupted test images; none where `gate.min_corrupted_accuracy` does not ask for it."""
 
 
 class Check(BaseModel):
@@ -185,7 +185,7 @@ def _worst_recall(confusion: stats.Counts, labels: Sequence[str], floor: float) 
 def _floors(
     params: Params, holdout: Holdout, answers: NDArray[np.float32], robustness: Robustness | None
 ) -> list[Check]:
-    """For parts of the test images and for spoiled ones, as far as they are asked for and there are enough images."""
+    """For parts of the test images and for corrupted ones, as far as they are asked for and there are enough images."""
     right, gate, checks = answers.argmax(axis=1) == holdout.truth, params.gate, []
     parts = accuracy_by_slice(holdout.slicings, right, gate.confidence)
     parts = tuple(part for part in parts if part.images >= FEWEST_IN_SLICE)
@@ -196,8 +196,8 @@ def _floors(
     if robustness and gate.min_corrupted_accuracy:
         means = robustness.by_corruption()
         worst_change = min(means, key=lambda name: means[name])
-        detail = f"on {robustness.images} spoiled test images; lowest: {worst_change} {means[worst_change]:.3f}"
-        checks.append(_at_least("accuracy, spoiled", robustness.mean.value, gate.min_corrupted_accuracy, detail))
+        detail = f"on {robustness.images} corrupted test images; lowest: {worst_change} {means[worst_change]:.3f}"
+        checks.append(_at_least("accuracy, corrupted", robustness.mean.value, gate.min_corrupted_accuracy, detail))
     return checks
 
 

@@ -142,7 +142,7 @@ def best_model(params: Params) -> str:
 def _candidate(
     version: VersionInfo, holdout: Holdout, images: NDArray[np.uint8], params: Params | None = None
 ) -> Candidate:
-    """A version and its answers; with `params`, also to spoiled images, where the gate asks for that."""
+    """A version and its answers; with `params`, also to corrupted images, where the gate asks for that."""
     bundle = download_bundle(version, CACHE / version.name / version.version)
     name = f"version {version.version} ({bundle.info.model})"
     if misfit(bundle.info, holdout):
@@ -155,7 +155,7 @@ def _candidate(
 def measure_robustness(
     params: Params, bundle: ModelBundle, holdout: Holdout, images: NDArray[np.uint8]
 ) -> Robustness | None:
-    """Accuracy of a bundle that fits the holdout on `evaluation.robustness_images` spoiled ones of its images."""
+    """Accuracy of a bundle that fits the holdout on `evaluation.robustness_images` corrupted ones of its images."""
     predict = predictor(bundle)
     order = np.array([holdout.labels.index(label) for label in bundle.info.labels])
 

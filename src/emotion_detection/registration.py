@@ -193,9 +193,9 @@ def _breakdown_figures(report: Report) -> Iterator[tuple[str, float]]:
     for view, accuracy in report.views.items():
         yield f"views/{view}", accuracy.test.value
     if report.robustness:
-        yield "spoiled/mean", report.robustness.mean.value
+        yield "corrupted/mean", report.robustness.mean.value
         for name, value in report.robustness.by_corruption().items():
-            yield f"spoiled/{name}", value
+            yield f"corrupted/{name}", value
 
 
 def _parts(value: Mapping[str, Any]) -> dict[str, Any]:

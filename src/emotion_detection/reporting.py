@@ -86,7 +86,7 @@ def write_figures(
 
 
 def breakdown_drawings(report: Report, test: Answers, seed: int) -> dict[str, figures.Drawing]:
-    """Pictures of the slices and of the spoiled faces, as far as the report has them."""
+    """Pictures of the slices and of the corrupted faces, as far as the report has them."""
     drawings: dict[str, figures.Drawing] = {}
     if report.slices:
         drawings["slices"] = partial(breakdowns.slices, report.slices, report.test.accuracy.value)
@@ -107,7 +107,7 @@ def slices_frame(report: Report) -> pd.DataFrame:
 
 
 def robustness_frame(report: Report) -> pd.DataFrame:
-    """The chosen images as they are, then a row for each corruption and strength; empty where nothing was spoiled."""
+    """The chosen images as they are, then a row for each corruption and strength; empty where nothing was corrupted."""
     found = report.robustness
     rows = (
         [{"corruption": "none", "strength": 0, "unit": "", "change": "none", **_accuracy(found.clean)}] if found else []

@@ -1,4 +1,4 @@
-"""How much of its accuracy a model keeps on faces that are spoiled: `corruptions`, each at all its strengths.
+"""How much of its accuracy a model keeps on faces that are corrupted: `corruptions`, each at all its strengths.
 
     robustness = measure(predict, images, labels, how, seed)
     robustness.mean.value, robustness.by_corruption()
@@ -33,7 +33,7 @@ def measure(
     how: EvaluationParams,
     seed: int,
 ) -> Robustness | None:
-    """Judge a model on spoiled images, with a progress bar on a terminal.
+    """Judge a model on corrupted images, with a progress bar on a terminal.
 
     Args:
         images: uint8 (N, S, S, C), N > 0, of which `how.robustness_images` are drawn.
@@ -49,7 +49,7 @@ def measure(
     changes, console = list(_changes()), Console(stderr=True)
     right = np.array(
         [
-            _predict_spoiled(predict, faces, *change, seed) == truth
+            _predict_corrupted(predict, faces, *change, seed) == truth
             for change in track(changes, "corruptions", console=console, disable=not console.is_terminal)
         ]
     )
@@ -87,7 +87,7 @@ def _changes() -> Iterator[tuple[Corruption, float]]:
     return ((corruption, strength) for corruption in CORRUPTIONS for strength in corruption.strengths)
 
 
-def _predict_spoiled(
+def _predict_corrupted(
     predict: Predict, faces: NDArray[np.uint8], corruption: Corruption, strength: float, seed: int
 ) -> NDArray[np.integer]:
     """In batches, so that memory does not depend on the number of images."""

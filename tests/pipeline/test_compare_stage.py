@@ -97,7 +97,7 @@ def test_tables_in_markdown_have_as_many_cells_as_titles() -> None:
     assert "**0.900 (0.800 to 1.000)**" in tables[0]
 
 
-def test_models_stand_beside_each_other_on_spoiled_images() -> None:
+def test_models_stand_beside_each_other_on_corrupted_images() -> None:
     path = report_dir("good") / "metrics.json"
     rows = [
         CorruptionAccuracy(corruption=name, strength=strength, accuracy=Interval(value=value, low=0, high=1))
@@ -109,8 +109,8 @@ def test_models_stand_beside_each_other_on_spoiled_images() -> None:
     found = compare(load_params())
     assert found.models["good"].by_corruption == pytest.approx({"blur": 0.5, "noise": 0.75})
     markdown = (COMPARISON / "comparison.md").read_text()
-    table = next(table for table in re.findall(r"(?:^\|.*\n)+", markdown, re.M) if "spoiled" in table)
-    assert table.splitlines()[0] == "| model | accuracy | spoiled | blur | noise |"
+    table = next(table for table in re.findall(r"(?:^\|.*\n)+", markdown, re.M) if "corrupted" in table)
+    assert table.splitlines()[0] == "| model | accuracy | corrupted | blur | noise |"
     assert table.splitlines()[2:] == ["| good | 0.900 | 0.580 | 0.50 | 0.75 |"]
     assert len({line.count("|") for line in table.splitlines()}) == 1
     assert "<td>0.580</td><td>0.50</td><td>0.75</td>" in (COMPARISON / "index.html").read_text()

@@ -47,7 +47,7 @@ def test_report_stands_on_the_shards_and_the_model():
     assert {path.stem for path in (report_dir(MODEL) / "figures").glob("*.png")} == FIGURES
 
 
-def test_report_has_views_slices_and_spoiled_faces():
+def test_report_has_views_slices_and_corrupted_faces():
     from emotion_detection.models import load_model
 
     how = "robustness_images: 50, ten_crop: false, bootstrap"

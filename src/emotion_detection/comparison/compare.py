@@ -166,7 +166,7 @@ def measure(entries: Sequence[Entry]) -> Comparison:
             accuracy_high=entry.report.test.accuracy.high,
             macro_f1=entry.report.test.macro_f1.value,
             ece=entry.report.test.ece,
-            spoiled_accuracy=entry.report.robustness.mean.value if entry.report.robustness else None,
+            corrupted_accuracy=entry.report.robustness.mean.value if entry.report.robustness else None,
             by_corruption=entry.report.robustness.by_corruption() if entry.report.robustness else {},
             **litert_figures(entry.edge),
         )

@@ -44,10 +44,10 @@ class ComparedModel(Record):
     accuracy_high: float
     macro_f1: float
     ece: float
-    spoiled_accuracy: float | None = None
+    corrupted_accuracy: float | None = None
     """Mean over all corruptions; none where the model's report has none."""
     by_corruption: dict[str, float] = Field(default_factory=dict)
-    """Accuracy on images that were spoiled in one way, mean over its strengths."""
+    """Accuracy on images that were corrupted in one way, mean over its strengths."""
     litert_bytes: int | None = None
     """Size of model.tflite; none where `edge.litert` does not name the model, as with all that follow."""
     litert_milliseconds: float | None = None
@@ -177,15 +177,15 @@ def rows(comparison: Comparison) -> list[list[str]]:
 
 
 def robustness_rows(comparison: Comparison) -> list[list[str]]:
-    """Titles, then a row for each model that was judged on spoiled images; empty where none was."""
-    judged = {name: model for name, model in comparison.models.items() if model.spoiled_accuracy is not None}
+    """Titles, then a row for each model that was judged on corrupted images; empty where none was."""
+    judged = {name: model for name, model in comparison.models.items() if model.corrupted_accuracy is not None}
     changes = list(dict.fromkeys(change for model in judged.values() for change in model.by_corruption))
     cells = [
-        [name, f"{model.accuracy:.3f}", f"{model.spoiled_accuracy:.3f}"]
+        [name, f"{model.accuracy:.3f}", f"{model.corrupted_accuracy:.3f}"]
         + [f"{model.by_corruption[change]:.2f}" if change in model.by_corruption else "" for change in changes]
         for name, model in judged.items()
     ]
-    return [["model", "accuracy", "spoiled", *changes], *cells] if judged else []
+    return [["model", "accuracy", "corrupted", *changes], *cells] if judged else []
 
 
 def table(comparison: Comparison) -> Table:

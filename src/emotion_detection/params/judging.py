@@ -31,7 +31,7 @@ class EvaluationParams(Section):
     ten_crop: bool = True
     """Also measure accuracy over ten crops of each face, for ten more passes over test."""
     robustness_images: int = Field(120, ge=0)
-    """Test images, drawn by seed, that are spoiled in every way of `corruptions`, 33 passes; 0: none."""
+    """Test images, drawn by seed, that are corrupted in every way of `corruptions`, 33 passes; 0: none."""
 
 
 class Int8Params(Section):
@@ -79,7 +79,7 @@ class GateParams(Section):
     min_slice_accuracy: Share = 0.3
     """Floor for the thirds of the test images by brightness, contrast and sharpness, where they have 30; 0: none."""
     min_corrupted_accuracy: Share = 0.25
-    """Floor for the mean accuracy on `evaluation.robustness_images` spoiled test images; 0: none."""
+    """Floor for the mean accuracy on `evaluation.robustness_images` corrupted test images; 0: none."""
     max_ece: Share = 0.1
     """Expected calibration error after temperature scaling."""
     max_milliseconds: float = Field(50.0, gt=0)
