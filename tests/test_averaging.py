@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -70,3 +74,9 @@ def test_restored_average_equals_the_one_that_was_kept(model: keras.Model) -> No
         one.on_train_batch_end(0)
     for mine, theirs in zip(in_model(average, model), in_model(other, model), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="this is that process")
+def test_under_jax_it_is_the_same() -> None:
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+    subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", __file__], env=environment, check=True)

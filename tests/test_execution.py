@@ -139,7 +139,7 @@ def test_two_devices_give_the_losses_of_one(backend: str, shards: Path, tmp_path
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
     }
     batch_size = {"tensorflow": 16, "jax": 20}[backend]  # XLA takes seconds for another size of the last batch
-    content = toy(PLAIN, schedule="constant", batch_size=batch_size).model_dump_json()
+    content = toy(PLAIN, schedule="constant", batch_size=batch_size, weight_average=0.5).model_dump_json()
     command = [sys.executable, "-c", DEVICES, str(shards), str(tmp_path), content]
     run = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     report = json.loads(run.stdout.splitlines()[-1])
