@@ -1,6 +1,6 @@
 """What the training loop costs beside the arithmetic: images/s of `Trainer` against bare `model.fit` on arrays.
 
-    python -m benchmarks.training_loop [--rounds 3]
+    python -m benchmarks.training_loop [--rounds 3] [--weight-average 0.999]
 
 Both train the same compiled model at batch 64 on the same 48 x 48 grey images, in turn, and judge it on the same
 validation images. The bare one shuffles arrays in memory and does nothing else; the loop also augments each image,
@@ -56,11 +56,11 @@ def arrays(shards: Path, split: Split) -> tuple[np.ndarray, np.ndarray]:
     return content.images, keras.utils.to_categorical(content.labels, CLASSES)
 
 
-def compare(model: str, rounds: int) -> None:
+def compare(model: str, rounds: int, weight_average: float) -> None:
     """Measure one model and print its line."""
     share = STEPS[model] * BATCH // CLASSES
     counts, few = ({str(label): number for label in range(CLASSES)} for number in (share, share // 10))
-    training = {"batch_size": BATCH, "epochs": rounds + 1}
+    training = {"batch_size": BATCH, "epochs": rounds + 1, "weight_average": weight_average}
     params = parse_params({"training": training, "models": {model: {"architecture": model}}})
     with tempfile.TemporaryDirectory() as name:
         shards = Path(name, "shards")
@@ -76,9 +76,10 @@ def compare(model: str, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training_loop", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="epochs of each that are measured")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--weight-average", type=float, default=0.0, metavar="DECAY", help="the loop averages weights")
+    options = parser.parse_args()
     for model in STEPS:
-        compare(model, rounds)
+        compare(model, options.rounds, options.weight_average)
 
 
 if __name__ == "__main__":
