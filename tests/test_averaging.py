@@ -13,6 +13,8 @@ from emotion_detection.averaging import WeightAverage
 from emotion_detection.backend import keras
 from emotion_detection.models import InputSpec, build_model
 
+FORMULA = "test_each_step_moves_the_average_by_the_formula"
+
 
 @pytest.fixture
 def model() -> keras.Model:
@@ -77,6 +79,6 @@ def test_restored_average_equals_the_one_that_was_kept(model: keras.Model) -> No
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="this is that process")
-def test_under_jax_it_is_the_same() -> None:
-    environment = os.environ | {"KERAS_BACKEND": "jax"}
-    subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", __file__], env=environment, check=True)
+def test_under_jax_each_step_moves_the_average_as_well() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", f"{__file__}::{FORMULA}"]
+    subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "jax"}, check=True)
