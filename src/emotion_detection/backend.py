@@ -4,7 +4,7 @@
 
 TensorFlow writes half a screen about oneDNN and missing CUDA drivers to standard error while it is imported and
 looks for devices, and since 2.19 no environment variable stops all of it. Errors after that are shown as usual.
-Meanwhile what Keras would import for features that are not used here is kept out: a third of the seconds.
+Meanwhile what Keras would import for features that are not used here is kept out, as that takes seconds.
 """
 
 from __future__ import annotations
