@@ -17,6 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE # a stage that compiles TensorFlow anew at ever
 # `data.source=x` among the words after `make` reaches `emotion run` as it is: whatever has a dot in its name, and the seed.
 PARAMS = $(foreach word,$(MAKEOVERRIDES),$(if $(or $(filter seed=%,$(word)),$(findstring .,$(firstword $(subst =, ,$(word))))),'$(word)'))
 preset ?=
+jobs ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help run zoo test check serve web prometheus postgresql monitor dashboards ui lock setup clean \
@@ -27,10 +28,10 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: $(VENV)/.train ## Retrain what changed, promote the best model through the gate, print the results
-	emotion run $(if $(preset),--preset $(preset)) $(PARAMS)
+	emotion run $(if $(jobs),--jobs $(jobs)) $(if $(preset),--preset $(preset)) $(PARAMS)
 
 zoo: $(VENV)/.train ## Train every architecture at small size and compare them; promotes nothing
-	emotion run --preset zoo --no-promote $(PARAMS)
+	emotion run $(if $(jobs),--jobs $(jobs)) --preset zoo --no-promote $(PARAMS)
 
 test: check $(SERVE_VENV)/.serve $(AUDIT_VENV)/.audit web prometheus postgresql ## Static checks, then every test
 	@command -v chromium >/dev/null || apt-get install -y chromium || echo 'no chromium: the page is not tested' >&2

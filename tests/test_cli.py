@@ -235,6 +235,14 @@ def test_run_refuses_wrong_parameters_before_it_touches_anything(project: Path, 
     assert (project / "params.yaml").read_bytes() == before
 
 
+def test_models_at_a_time_and_arguments_for_dvc_exclude_each_other(project: Path) -> None:
+    before = (project / "params.yaml").read_bytes()
+    result = emotion("run", "--jobs", "2", "training.epochs=3", "--", "--force")
+    assert result.exit_code == 2
+    assert "--jobs runs `dvc repro` several times" in result.stderr
+    assert (project / "params.yaml").read_bytes() == before
+
+
 def test_editing_keeps_comments_and_order(project: Path) -> None:
     edit = prepare_edit(
         project / "params.yaml", [parse_settings(["gate.margin=0.05", "models.vit={architecture: vit}"])]

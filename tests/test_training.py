@@ -172,6 +172,7 @@ def test_finished_training_leaves_no_checkpoint(outputs: Path) -> None:
     [
         {"training": {"learning_rate": 0.02}},
         {"seed": 1},
+        {"models": {"toy": {"training": {"seed": 1}}}},
         {"models": {"toy": {"dropout": 0.3}}},
         {"models": {"toy": {"training": {"epochs": 5}}}},
         {"training": {"weight_average": 0.9}},
@@ -188,8 +189,21 @@ def test_training_id_is_that_of_the_resolved_parameters(shards: Path) -> None:
     info = read_dataset_info(shards)
     same = toy(models={"toy": {"kernel_size": 3, "training": {"batch_size": 16}}}, gate={"margin": 0.5})
     assert training_id("toy", same, info) == training_id("toy", toy(), info)
+    assert training_id("toy", toy(training={"seed": 7}), info) == training_id("toy", toy(seed=7), info)
     other_data = info.model_copy(update={"data_hash": "0" * 64})
     assert training_id("toy", toy(), other_data) != training_id("toy", toy(), info)
+
+
+def test_one_model_can_have_a_seed_of_its_own(shards: Path) -> None:
+    def weights(**changes: object) -> list[np.ndarray]:
+        return trainer(toy(**changes), shards).model.get_weights()
+
+    def equal(first: list[np.ndarray], second: list[np.ndarray]) -> bool:
+        return all(map(np.array_equal, first, second))
+
+    own = {"models": {"toy": {"training": {"seed": 7}}}}
+    assert equal(weights(**own), weights(seed=7))
+    assert not equal(weights(**own), weights())
 
 
 def test_patience_ends_a_training_that_does_not_improve(shards: Path, tmp_path: Path) -> None:

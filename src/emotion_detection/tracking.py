@@ -191,9 +191,9 @@ def set_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None
 def flat_params(params: Params, model: str) -> dict[str, str]:
     """What decides the training of one model, as `section.key` -> text."""
     sections = {
-        "seed": params.seed,
+        "seed": params.seed_of(model),
         "data": params.data.model_dump(),
-        "training": params.training_of(model).model_dump(),
+        "training": params.training_of(model).model_dump(exclude={"seed"}),
         "model": {"architecture": params.model(model).architecture, **params.model(model).hyperparameters},
     }
     return dict(_flatten(sections))

@@ -113,8 +113,8 @@ class Trainer:
     def __init__(self, name: str, params: Params, info: DatasetInfo, shards: Path) -> None:
         """For the entry `name` of `models`, on `shards`, which `info` describes."""
         keras.utils.clear_session()  # layer names start anew, so equal trainings give equal files
-        keras.utils.set_random_seed(params.seed)
-        self.name, self.seed, self.info = name, params.seed, info
+        self.name, self.seed, self.info = name, params.seed_of(name), info
+        keras.utils.set_random_seed(self.seed)
         self.training = params.training_of(name)
         self.execution = Execution(self.training)
         self.steps = steps_per_epoch(info, self.training, len(self.execution.devices))
@@ -260,7 +260,7 @@ def training_id(name: str, params: Params, info: DatasetInfo) -> str:
         "architecture": entry.architecture,
         "hyperparameters": hyperparameters,
         "training": training.identity(),
-        "seed": params.seed,
+        "seed": params.seed_of(name),
         "data_hash": info.data_hash,
         "input": [info.image_size, info.channels, list(info.labels)],
     }

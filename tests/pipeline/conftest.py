@@ -11,6 +11,6 @@ from tests.clone import Clone, clone_of_this_checkout
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """A clone in which the whole pipeline has run once and been committed."""
     clone = clone_of_this_checkout(tmp_path_factory.mktemp("whole") / "clone")
-    clone.repro()
+    clone.run("emotion", "run", "--jobs", "2", "--no-promote")
     clone.commit("first run")
     return clone

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emotion_detection.cli.run import reproduce
 from emotion_detection.errors import ParamsError
+from emotion_detection.reproduction import reproduce
 
 if TYPE_CHECKING:
     from emotion_detection.params import Params

@@ -1,16 +1,13 @@
 """`emotion run`: change parameters, retrain what they touch, promote the best model, print the results.
 
 emotion run models.vit.depth=8 training.epochs=20
+emotion run --jobs 2 --preset zoo --no-promote
 emotion run --preset grey-48 data.source=fer2013.zip -- --force     # what follows -- goes to `dvc repro`
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,8 +17,9 @@ from typer.core import TyperCommand
 from emotion_detection.cli.params import check_models
 from emotion_detection.cli.promotion import decide, refusal, show_decision
 from emotion_detection.cli.results import show_results
-from emotion_detection.errors import EmotionError, PromotionRefused
+from emotion_detection.errors import PromotionRefused
 from emotion_detection.pushing import measured
+from emotion_detection.reproduction import reproduce, train_side_by_side
 
 if TYPE_CHECKING:
     from emotion_detection.params_edit import Edit
@@ -45,13 +43,16 @@ class WithDvcArguments(TyperCommand):
         return super().parse_args(ctx, own)
 
 
-def run(
+def run(  # noqa: PLR0913, PLR0917  one for each option
     ctx: Context,
     settings: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]... [-- DVC_ARGUMENTS]", help="Written to params.yaml; null removes a key."),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Apply presets/NAME.yaml first.")] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Train so many models at a time; each has its share of the cores.")
+    ] = 1,
     promote: Annotated[bool, typer.Option(help="Pass the best model through the gate.")] = True,
     require_promotion: Annotated[
         bool, typer.Option("--require-promotion", help="Exit status 1 if the gate refuses.")
@@ -61,12 +62,16 @@ def run(
 
     The best is the one with the highest validation accuracy. If the gate refuses it, the champion stays.
     """
+    if jobs > 1 and ctx.meta["dvc"]:
+        raise typer.BadParameter("--jobs runs `dvc repro` several times; it takes no arguments for it after --")
     edit = _prepare(preset, settings or [])
     check_models(edit.params)
     for change in edit.changes:
         print(f"params.yaml: {change.key}: {_shown(change.old)} -> {_shown(change.new)}")
     edit.write()
     with measured("run"):
+        if jobs > 1:
+            train_side_by_side(list(edit.params.models), jobs)
         reproduce(ctx.meta["dvc"])
         _register_all()
         decision = decide(None) if promote else None
@@ -83,23 +88,6 @@ def _prepare(preset: str | None, settings: Sequence[str]) -> Edit:
     from emotion_detection.params_edit import parse_settings, prepare_edit, read_preset
 
     return prepare_edit(PARAMS_FILE, [parse_settings(settings)], read_preset(preset) if preset else None)
-
-
-def reproduce(arguments: Sequence[str]) -> None:
-    """Run `dvc repro` with these arguments.
-
-    Raises:
-        EmotionError: a stage failed.
-    """
-    bin_directory = str(Path(sys.executable).parent)
-    environment = {**os.environ, "PATH": f"{bin_directory}{os.pathsep}{os.environ.get('PATH', '')}"}
-    sys.stdout.flush()
-    result = subprocess.run([sys.executable, "-m", "dvc", "repro", *arguments], env=environment, check=False)
-    if result.returncode:
-        raise EmotionError(
-            f"dvc repro ended with status {result.returncode}; the stage that failed says why above. What was finished "
-            "is kept: the same command goes on from there"
-        )
 
 
 def _register_all() -> None:

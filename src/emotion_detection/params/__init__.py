@@ -123,6 +123,11 @@ class Params(Section):
         merged = merge(self.training.model_dump(), self.model(name).training)
         return validated(TrainingParams, merged, f"models.{name}.training.")
 
+    def seed_of(self, name: str) -> int:
+        """The seed of the training of one model: `training.seed`, else that of all."""
+        seed = self.training_of(name).seed
+        return self.seed if seed is None else seed
+
     def flip_average_of(self, name: str) -> bool:
         """Whether the answers of one model are averaged with those to the mirror image.
 

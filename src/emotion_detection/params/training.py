@@ -91,11 +91,16 @@ class TrainingParams(Section):
     """GPUs of this machine that share each batch; CPUs where there is no GPU."""
     finetuning: tuple[FinetuningParams, ...] = ()
     """Stages after the first `epochs` epochs, for which the backbone is as the architecture froze it."""
+    seed: int | None = Field(None, ge=0, lt=2**31)
+    """Of first weights, order, augmentation and dropout, so that one run can train a model several times; by default
+    the `seed` of all."""
 
     def identity(self) -> dict[str, Any]:
-        """All values, but for what came later and has its default: older trainings keep their `training_id`."""
+        """All values but the seed, and but for what came later and has its default: older trainings keep their
+        `training_id`."""
         later = ("precision", "devices", "finetuning", "weight_average", "targets", "distillation")
         values = without_defaults(self, later)
+        del values["seed"]
         return values | {"augmentation": without_defaults(self.augmentation, LATER_AUGMENTATION)}
 
     @property
