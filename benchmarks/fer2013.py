@@ -120,6 +120,18 @@ def comparison(
     return table
 
 
+def recalls(images: pd.DataFrame, labels: tuple[str, ...], single: Probabilities) -> Table:
+    """Recall of each class in one view, with the images that are right and all there are."""
+    table = Table("images", *labels, title="recall, one view")
+    for name, chosen in sets(images).items():
+        confusion = stats.confusion_matrix(
+            images.loc[chosen, "label"].to_numpy(), single[chosen].argmax(axis=1), len(labels)
+        )
+        counts = zip(confusion.diagonal(), confusion.sum(axis=1), strict=True)
+        table.add_row(name, *(f"{right / total:.2f} ({right} of {total})" for right, total in counts))
+    return table
+
+
 def spread(images: pd.DataFrame, runs: list[dict[str, Probabilities]]) -> Table:
     """Mean, standard deviation and range of the accuracy of several trainings of one recipe."""
     table = Table("images", "view", "mean", "standard deviation", "lowest", "highest", title=f"{len(runs)} trainings")
@@ -149,6 +161,7 @@ def main(
         theirs = softmax(public_logits(model, pixels, info.labels)).astype(np.float32)
     console = Console(width=150)
     console.print(comparison(images, info.labels, runs[0], theirs))
+    console.print(recalls(images, info.labels, runs[0]["single"]))
     if len(runs) > 1:
         console.print(spread(images, runs))
 
