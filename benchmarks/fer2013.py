@@ -128,7 +128,7 @@ def recalls(images: pd.DataFrame, labels: tuple[str, ...], single: Probabilities
             images.loc[chosen, "label"].to_numpy(), single[chosen].argmax(axis=1), len(labels)
         )
         counts = zip(confusion.diagonal(), confusion.sum(axis=1), strict=True)
-        table.add_row(name, *(f"{right / total:.2f} ({right} of {total})" for right, total in counts))
+        table.add_row(name, *(f"{right / total:.2f} ({right}/{total})" for right, total in counts))
     return table
 
 

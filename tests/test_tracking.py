@@ -137,6 +137,24 @@ def test_two_trainings_may_enter_the_data_set_at_the_same_moment(
     assert "warning" not in capsys.readouterr().err
 
 
+def test_a_new_store_may_be_opened_by_several_at_the_same_moment(tmp_path: Path) -> None:
+    code = """
+import sys
+from emotion_detection.mlflow_store import connect
+print("ready", flush=True)
+sys.stdin.readline()
+print(len(connect(sys.argv[1]).search_experiments()))
+"""
+    command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/mlflow.db"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    processes = [subprocess.Popen(command, text=True, **pipes) for _ in range(3)]  # type: ignore[call-overload]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 3
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert [process.communicate(timeout=120) for process in processes] == [("1\n", "")] * 3
+
+
 def test_a_training_by_other_code_is_a_new_run(sqlite_uri: str, params: Params) -> None:
     """Its curve would have two points at each epoch."""
     with pytest.raises(KeyboardInterrupt):

@@ -101,6 +101,7 @@ def connect(uri: str | None = None) -> MlflowClient:
 def _probe_database(uri: str) -> None:
     try:
         import sqlalchemy  # noqa: PLC0415
+        from mlflow.store.db.utils import _safe_initialize_tables  # noqa: PLC0415
     except ImportError:
         raise RegistryError(
             f"MLflow at {shown(uri)}: this environment has no sqlalchemy and so cannot open databases; start "
@@ -111,6 +112,8 @@ def _probe_database(uri: str) -> None:
     engine = sqlalchemy.create_engine(uri)
     try:  # MLflow itself would try for a hundred seconds
         sqlalchemy.inspect(engine).has_table("experiments")
+        if uri.startswith(_SQLITE):  # two trainings that open a new file at once would both make its tables, and fail
+            _safe_initialize_tables(engine)
     finally:
         engine.dispose()
 

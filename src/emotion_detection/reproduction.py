@@ -16,8 +16,10 @@ from queue import SimpleQueue
 
 from emotion_detection.errors import EmotionError
 
+DVC = (sys.executable, "-m", "dvc")
 SHARED_GPU = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 """Else the first training would take all memory of the GPU."""
+KEPT = "the stage that failed says why above. What was finished is kept: the same command goes on from there"
 
 
 def reproduce(arguments: Sequence[str] = ()) -> None:
@@ -29,10 +31,7 @@ def reproduce(arguments: Sequence[str] = ()) -> None:
     sys.stdout.flush()
     status = subprocess.run([*DVC, "repro", *arguments], env=environment(), check=False).returncode
     if status:
-        raise EmotionError(
-            f"dvc repro ended with status {status}; the stage that failed says why above. What was finished "
-            "is kept: the same command goes on from there"
-        )
+        raise EmotionError(f"dvc repro ended with status {status}; {KEPT}")
 
 
 def train_side_by_side(models: Sequence[str], jobs: int) -> None:
@@ -50,10 +49,7 @@ def train_side_by_side(models: Sequence[str], jobs: int) -> None:
     with ThreadPoolExecutor(shares.qsize(), initializer=lambda: pin(shares.get())) as pool:
         statuses = list(pool.map(train_and_evaluate, models))
     if failed := [model for model, status in zip(models, statuses, strict=True) if status]:
-        raise EmotionError(
-            f"{', '.join(failed)}: the stage that failed says why above. What was finished is kept: the same command "
-            "goes on from there"
-        )
+        raise EmotionError(f"{', '.join(failed)}: {KEPT}")
 
 
 def shares_of_cores(jobs: int) -> list[set[int]]:
@@ -78,9 +74,6 @@ def train_and_evaluate(model: str) -> int:
             if line.strip():
                 print(line, end="", flush=True)
     return process.returncode
-
-
-DVC = (sys.executable, "-m", "dvc")
 
 
 def environment() -> dict[str, str]:
